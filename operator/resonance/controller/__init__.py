@@ -1,0 +1,1 @@
+"""Host 2, the control plane: kopf handlers, adoption, status and metrics."""

@@ -1,0 +1,1 @@
+"""Capture, commit, restore, flush: workflows over ports, the same in every host."""

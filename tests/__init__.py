@@ -1,0 +1,1 @@
+"""What is promised, tried: units, a real TLS Redis, a real Kubernetes, and the programs that make them."""
