@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import resonance
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "operator"
 PACKAGE = SOURCE / "resonance"
@@ -78,6 +80,12 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+def pins(lock: Path) -> dict[str, str]:
+    """Map ``name==version`` to its hashes."""
+    blocks = re.split(r"\n(?=\S)", lock.read_text(encoding="utf-8").strip())
+    return {block.split()[0]: " ".join(re.findall(r"sha256:\w+", block)) for block in blocks}
+
+
 def committed() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
@@ -118,13 +126,33 @@ def test_what_the_wheel_carries_is_there(marker: Path) -> None:
 
 def test_a_test_never_sleeps() -> None:
     """It waits for a condition with a deadline; yielding the loop with ``asyncio.sleep(0)`` is not sleeping."""
-    sleeping = []
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-        for call in calls:
-            if ast.unparse(call.func) in SLEEPS and [ast.unparse(arg) for arg in call.args] != ["0"]:
-                sleeping.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    sleeping = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in SLEEPS
+        and [ast.unparse(arg) for arg in call.args] != ["0"]
+    ]
     assert sleeping == []
+
+
+def test_both_images_carry_the_version_of_the_package() -> None:
+    declared = re.findall(r"^ARG VERSION=(.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert declared == [resonance.__version__] * 2
+
+
+def test_what_the_images_install_is_what_the_tests_ran_with() -> None:
+    """Each lock of an image is a part of the developer's, to the hash."""
+    tested = pins(ROOT / "requirements" / "dev.lock")
+    for name in ("agent", "operator", "build"):
+        assert pins(ROOT / "requirements" / f"{name}.lock").items() <= tested.items(), "run make lock"
+
+
+def test_the_agent_installs_neither_kopf_nor_a_kubernetes_client() -> None:
+    installed = {pin.partition("==")[0] for pin in pins(ROOT / "requirements" / "agent.lock")}
+    assert installed.isdisjoint({"kopf", "kubernetes", "aiohttp"})
+    assert "redis" in installed
 
 
 def test_no_committed_file_names_a_registry_or_a_machine() -> None:
