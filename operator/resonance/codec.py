@@ -1,0 +1,243 @@
+"""State ⇄ bytes: the JSON that apps speak, and the sealed blobs that Redis keeps (docs/format.md).
+
+Parsing slices the document and keeps each object's own bytes; nothing is decoded and encoded again on the way to a
+snapshot or back, so numbers stay exact. What is new since the previous capture is also checked by a second parser, which
+refuses what the first lets pass (numbers that overflow).
+
+A sealed blob says how large it is before anybody allocates, and proves each of its bits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+import msgspec
+import orjson
+import zstandard
+
+from resonance.model.errors import StateNotUnderstood, StoreDamaged
+from resonance.model.naming import KIND_NAME, RESERVED_KINDS
+from resonance.model.state import EMPTY, METRICS, Delta, Entries, State
+
+_MAGIC = b"RSNB"
+_VERSION = 1
+_BASE, _DELTA = b"B", b"D"
+_HEADER = struct.Struct("<4sBcQ32s")
+_LEVEL = 3
+_SLACK = 4096
+"""Room beyond maxBytes for what a blob adds around the state: names of kinds and lists of removed ids."""
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def parse_state(document: bytes, previous: State = EMPTY) -> State:
+    """The state in an export. Entries equal to ``previous`` byte for byte are not checked a second time.
+
+    Raises :class:`StateNotUnderstood` naming the place: not UTF-8, not JSON, NaN or overflowing numbers, duplicate keys, a kind
+    that is not an object of objects, a reserved name.
+    """
+    try:
+        document.decode()
+    except UnicodeDecodeError as error:
+        raise StateNotUnderstood(f"byte {error.start}", "the export is not UTF-8. Encode it as UTF-8 JSON.") from None
+    top = _slices(document, "the export")
+    kinds: dict[str, Entries] = {}
+    metrics: bytes | None = None
+    length = _punctuation(top)
+    for kind, raw in top.items():
+        _check_kind(kind)
+        view = memoryview(raw)
+        if kind == METRICS:
+            _check_object(bytes(view[:1]), METRICS)
+            metrics = bytes(view)
+            length += len(metrics)
+            continue
+        entries = {key: bytes(each) for key, each in _slices(raw, kind).items()}
+        kinds[kind] = entries
+        length += _punctuation(entries) + sum(map(len, entries.values()))
+    if length != len(document):
+        _refuse_duplicates(document)
+    state = State(kinds, metrics)
+    _check_new(state, previous)
+    return state
+
+
+def _slices(document: bytes | msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
+    try:
+        return _object.decode(document)
+    except msgspec.ValidationError:
+        raise StateNotUnderstood(where, "it must be a JSON object. See the app's contract in docs/contract.md.") from None
+    except msgspec.DecodeError as error:
+        place = re.search(r"byte (\d+)", str(error))
+        at = f"{where}, byte {place[1]}" if place else where
+        raise StateNotUnderstood(at, "it is not JSON (NaN, Infinity and cut documents are refused).") from None
+
+
+def _punctuation(entries: Iterable[str]) -> int:
+    """Bytes of braces, keys, colons and commas of a compact object with these ASCII-plain keys."""
+    keys = list(entries)
+    return 2 + sum(len(key.encode()) + 3 for key in keys) + max(0, len(keys) - 1)
+
+
+def _check_kind(kind: str) -> None:
+    if kind != METRICS and kind in RESERVED_KINDS:
+        raise StateNotUnderstood(kind, "this name is reserved. Leave it out of the export or rename the kind.")
+    if not KIND_NAME.match(kind):
+        shown = kind[:64]
+        raise StateNotUnderstood(shown, "a kind's name is a letter, then up to 62 letters, digits, '_' or '-'.")
+
+
+def _check_object(first: bytes, where: str) -> None:
+    if first != b"{":
+        raise StateNotUnderstood(where, "each entry must be a JSON object, for example {\"value\": 1}.")
+
+
+def _check_new(state: State, previous: State) -> None:
+    nothing: Entries = {}
+    for kind, entries in state.kinds.items():
+        old = previous.kinds.get(kind, nothing).get
+        fresh = [(key, raw) for key, raw in entries.items() if old(key) != raw]
+        for key, raw in fresh:
+            if raw[:1] != b"{":
+                _check_object(raw[:1], f"{kind}.{key}")
+        _loads_each(kind, fresh)
+    if state.metrics is not None and state.metrics != previous.metrics:
+        _loads_each(METRICS, [("", state.metrics)])
+
+
+def _loads_each(kind: str, fresh: list[tuple[str, bytes]]) -> None:
+    try:
+        orjson.loads(b"[" + b",".join([raw for _, raw in fresh]) + b"]")
+    except orjson.JSONDecodeError:
+        for key, raw in fresh:
+            try:
+                orjson.loads(raw)
+            except orjson.JSONDecodeError as error:
+                place = f"{kind}.{key}" if key else kind
+                raise StateNotUnderstood(place, f"{error.msg}. Write numbers that fit a double.") from None
+        raise
+
+
+def _refuse_duplicates(document: bytes) -> None:
+    """The slow path for documents with white space or escaped keys: the first repeated kind or id."""
+    top: list[tuple[str, object]] = json.loads(document, object_pairs_hook=list)
+    _refuse_twice("the export", [key for key, _ in top])
+    for kind, entries in top:
+        if kind != METRICS and isinstance(entries, list):
+            _refuse_twice(kind, [key for key, _ in entries])
+
+
+def _refuse_twice(where: str, keys: list[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise StateNotUnderstood(f"{where}, key {key!r}", "it stands twice in one object. Write each key once.")
+        seen.add(key)
+
+
+def encode_state(state: State) -> bytes:
+    """The state as one compact JSON document, objects as the app wrote them."""
+    return b"{" + b",".join(_members(state)) + b"}"
+
+
+def encode_restore_file(state: State, snapshot: Mapping[str, object]) -> bytes:
+    """What ``$RESONANCE_RESTORE_FILE`` holds: the state plus ``"snapshot"``."""
+    return b"{" + b",".join([*_members(state), b'"snapshot":' + orjson.dumps(dict(snapshot))]) + b"}"
+
+
+def decode_restore_file(document: bytes) -> tuple[State, dict[str, object]]:
+    """The state and the ``snapshot`` of a restore file. Raises :class:`StateNotUnderstood`."""
+    top = _slices(document, "restore file")
+    raw = top.pop("snapshot", None)
+    snapshot = orjson.loads(bytes(raw)) if raw is not None else {}
+    body = b"{" + b",".join(orjson.dumps(key) + b":" + bytes(value) for key, value in top.items()) + b"}"
+    return parse_state(body), snapshot
+
+
+def _members(state: State) -> list[bytes]:
+    out = [orjson.dumps(kind) + b":" + _encode_entries(entries) for kind, entries in state.kinds.items()]
+    if state.metrics is not None:
+        out.append(b'"metrics":' + state.metrics)
+    return out
+
+
+def _encode_entries(entries: Entries) -> bytes:
+    return b"{" + b",".join([orjson.dumps(key) + b":" + raw for key, raw in entries.items()]) + b"}"
+
+
+def seal_base(state: State) -> bytes:
+    """A whole state as one blob."""
+    return _seal(_BASE, encode_state(state))
+
+
+def seal_delta(delta: Delta) -> bytes:
+    """The changes since the previous snapshot as one blob."""
+    parts = [
+        b'"changed":{' + b",".join(orjson.dumps(k) + b":" + _encode_entries(e) for k, e in delta.changed.items()) + b"}",
+        b'"removed":' + orjson.dumps({kind: list(ids) for kind, ids in delta.removed.items()}),
+        b'"kinds":' + orjson.dumps(list(delta.kinds)),
+    ]
+    if delta.metrics_changed:
+        parts.append(b'"metrics":' + (delta.metrics if delta.metrics is not None else b"null"))
+    return _seal(_DELTA, b"{" + b",".join(parts) + b"}")
+
+
+def _seal(kind: bytes, payload: bytes) -> bytes:
+    proof = blake2b(kind + payload, digest_size=32).digest()
+    return _HEADER.pack(_MAGIC, _VERSION, kind, len(payload), proof) + zstandard.compress(payload, _LEVEL)
+
+
+def open_base(blob: bytes | None, where: str, max_bytes: int) -> State:
+    """The state in a base blob. Raises :class:`StoreDamaged` naming ``where``."""
+    try:
+        return parse_state(_open(_BASE, blob, where, max_bytes))
+    except StateNotUnderstood as error:
+        raise StoreDamaged(f"{where}: {error}") from error
+
+
+def open_delta(blob: bytes | None, where: str, max_bytes: int) -> Delta:
+    """The changes in a delta blob. Raises :class:`StoreDamaged` naming ``where``."""
+    payload = _open(_DELTA, blob, where, max_bytes)
+    try:
+        top = _object.decode(payload)
+        changed = {
+            kind: {key: bytes(each) for key, each in _object.decode(raw).items()}
+            for kind, raw in _object.decode(top["changed"]).items()
+        }
+        removed = {kind: tuple(ids) for kind, ids in orjson.loads(bytes(top["removed"])).items()}
+        metrics = bytes(top["metrics"]) if "metrics" in top else None
+        kinds = tuple(orjson.loads(bytes(top["kinds"])))
+    except (msgspec.DecodeError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise StoreDamaged(f"{where}: not a delta ({type(error).__name__})") from error
+    return Delta(changed, removed, kinds, None if metrics == b"null" else metrics, "metrics" in top)
+
+
+def _open(kind: bytes, blob: bytes | None, where: str, max_bytes: int) -> bytes:
+    if blob is None:
+        raise StoreDamaged(f"{where}: missing (evicted or deleted)")
+    if len(blob) < _HEADER.size:
+        raise StoreDamaged(f"{where}: cut to {len(blob)} bytes")
+    magic, version, found, size, proof = _HEADER.unpack_from(blob)
+    if magic != _MAGIC or found != kind:
+        raise StoreDamaged(f"{where}: not a {'base' if kind == _BASE else 'delta'} blob")
+    if version != _VERSION:
+        raise StoreDamaged(f"{where}: format {version} is newer than this version reads (1). Upgrade the agent.")
+    if size > max_bytes * 2 + _SLACK:
+        raise StoreDamaged(f"{where}: declares {size} bytes, more than maxBytes allows")
+    payload = _inflate(memoryview(blob)[_HEADER.size :], size, where)
+    if blake2b(kind + payload, digest_size=32).digest() != proof:
+        raise StoreDamaged(f"{where}: does not match its proof")
+    return payload
+
+
+def _inflate(compressed: memoryview, size: int, where: str) -> bytes:
+    try:
+        if zstandard.frame_content_size(compressed) != size:
+            raise StoreDamaged(f"{where}: is not as long as it declares")
+        return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise StoreDamaged(f"{where}: does not decompress") from error

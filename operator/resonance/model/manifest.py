@@ -1,0 +1,147 @@
+"""What we know of a snapshot without opening it, and of a member's head.
+
+A snapshot's id is ``<line>.<seq>``. Its *commit* is unique per capture; parents are compared by commit, because a seq
+that was written to a restore file and never committed may be issued again by another pod.
+
+``chain`` lists the seqs whose blobs rebuild the snapshot: a base first, then deltas, itself last. Everything that the
+decisions of this package need is in these records, and every record is written together with the head.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from resonance.model.errors import StoreDamaged
+
+FORMAT = 1
+UNPROVEN = "unproven-"
+"""Beginning of the line of an app that sends no proof headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One committed snapshot.
+
+    ``state_bytes`` and ``stored_bytes`` are before and after compression; ``taken_at_ms`` is the capturing host's clock,
+    for people only. ``parent`` is the commit that the captured process descends from, None when it started empty.
+    """
+
+    seq: int
+    commit: str
+    line: str
+    parent: str | None
+    incarnation: str
+    digest: str
+    counts: Mapping[str, int]
+    state_bytes: int
+    stored_bytes: int
+    chain: tuple[int, ...]
+    taken_at_ms: int
+    writer: str
+    pod: str
+    epoch: int
+    durability: str = "Memory"
+    kept_as: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.line}.{self.seq}"
+
+    @property
+    def taken_at(self) -> datetime:
+        return datetime.fromtimestamp(self.taken_at_ms / 1000, UTC)
+
+    def to_json(self) -> str:
+        """One line of JSON, keys in a fixed order."""
+        out: dict[str, Any] = {"v": FORMAT, "id": self.id}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            out[each.name] = dict(value) if each.name == "counts" else value
+        return json.dumps(out, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: bytes | str, *, where: str) -> Manifest:
+        """Parse what :meth:`to_json` wrote. Raises :class:`StoreDamaged` naming ``where``."""
+        try:
+            raw = json.loads(text)
+            if raw["v"] != FORMAT:
+                raise StoreDamaged(f"{where}: format {raw['v']!r} is newer than this version reads (1). Upgrade the agent.")
+            known = {each.name: raw[each.name] for each in fields(cls) if each.name in raw}
+            known["chain"] = tuple(known["chain"])
+            known["kept_as"] = tuple(known.get("kept_as", ()))
+            return cls(**known)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{where}: not a manifest ({type(error).__name__})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A member's newest snapshot and who may write the next one."""
+
+    epoch: int
+    owner: str
+    manifest: Manifest
+    accepted: str | None = None
+    """The one incarnation that a person allowed to replace this head although its line is unknown."""
+
+    @property
+    def seq(self) -> int:
+        return self.manifest.seq
+
+    @property
+    def commit(self) -> str:
+        return self.manifest.commit
+
+    def to_fields(self) -> dict[str, str]:
+        """The hash as it stands in Redis: readable with ``HGETALL``; ``manifest`` is the authority."""
+        out = {
+            "epoch": str(self.epoch),
+            "owner": self.owner,
+            "seq": str(self.seq),
+            "id": self.manifest.id,
+            "digest": self.manifest.digest,
+            "takenAt": self.manifest.taken_at.isoformat(timespec="milliseconds"),
+            "manifest": self.manifest.to_json(),
+        }
+        return out if self.accepted is None else out | {"accepted": self.accepted}
+
+    @classmethod
+    def from_fields(cls, raw: Mapping[bytes, bytes], *, where: str) -> Head | None:
+        """None for an empty hash; raises :class:`StoreDamaged` for one that is not a head."""
+        if not raw:
+            return None
+        try:
+            manifest = Manifest.from_json(raw[b"manifest"], where=where)
+            accepted = raw[b"accepted"].decode() if b"accepted" in raw else None
+            return cls(int(raw[b"epoch"]), raw[b"owner"].decode(), manifest, accepted)
+        except (ValueError, KeyError) as error:
+            raise StoreDamaged(f"{where}: not a head ({type(error).__name__})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """All small records of one member, as one consistent read: head, recent manifests newest first, kept ones."""
+
+    head: Head | None = None
+    recent: tuple[Manifest, ...] = ()
+    kept: Mapping[int, Manifest] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> frozenset[str]:
+        """Every line that a kept manifest carries, the head's included."""
+        known = {each.line for each in self.all()}
+        return frozenset(known | {self.head.manifest.line} if self.head else known)
+
+    def all(self) -> Iterable[Manifest]:
+        """Every snapshot that can be restored, newest first, none twice."""
+        seen = {each.seq: each for each in self.kept.values()} | {each.seq: each for each in self.recent}
+        return [seen[seq] for seq in sorted(seen, reverse=True)]
+
+
+def keep(manifest: Manifest, reason: str) -> Manifest:
+    """The same manifest, marked as kept for ``reason``."""
+    return replace(manifest, kept_as=tuple(sorted({*manifest.kept_as, reason})))

@@ -1,0 +1,107 @@
+"""The port to Redis: consistent reads, and writes that happen only if what was read still stands.
+
+The argument: the rules of claim, commit and release exist once, as pure functions in ``model``. The store reads, lets the
+function decide, and applies the writes in one script that first compares what was read. If anything differs, nothing is
+written and the caller reads and decides again. So the decision is as atomic as if the script had taken it itself, and the
+model checker in the tests explores the very function that runs in production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Fields = Mapping[bytes, bytes]
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class HashIs:
+    """Guard: the hash at ``key`` has exactly these fields (none: it does not exist)."""
+
+    key: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class FieldIs:
+    """Guard: one field of the hash at ``key`` has this value (None: it is absent)."""
+
+    key: str
+    field: str
+    value: bytes | None
+
+
+Guard = HashIs | FieldIs
+Write = tuple[Argument, ...]
+"""One Redis command with its arguments; keys are in the workload's hash tag. At most 1,000 arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """Read: a whole hash → ``dict[bytes, bytes]``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Read: a string → ``bytes | None``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Read: a whole list → ``list[bytes]``."""
+
+    key: str
+
+
+Query = Hash | Text | Items
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one :meth:`Keyspace.read` saw, at one instant of the Redis clock."""
+
+    values: tuple[object, ...]
+    at_ms: int
+
+    def hash(self, index: int) -> dict[bytes, bytes]:
+        value = self.values[index]
+        assert isinstance(value, dict)
+        return value
+
+    def text(self, index: int) -> bytes | None:
+        value = self.values[index]
+        assert value is None or isinstance(value, bytes)
+        return value
+
+    def items(self, index: int) -> list[bytes]:
+        value = self.values[index]
+        assert isinstance(value, list)
+        return value
+
+
+class Keyspace(Protocol):
+    """Redis as the engine needs it. Every method raises the errors of :class:`resonance.model.errors.StoreError`."""
+
+    def read(self, queries: Sequence[Query]) -> Reading:
+        """All answers as of one instant."""
+
+    def apply(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
+        """Do all writes and return the Redis clock in ms if every guard holds; else do nothing and return None.
+
+        ``StoreUnreachable`` means that the writes may have been done.
+        """
+
+    def stage(self, writes: Sequence[Write]) -> None:
+        """Do writes that nobody reads yet (staging keys), outside any guard, in pieces that hold up no other client."""
+
+    def replicate(self, replicas: int, timeout_ms: int) -> int:
+        """How many replicas have everything that this client wrote, waiting at most ``timeout_ms``."""
+
+    def close(self) -> None:
+        """Give the connection back."""

@@ -1,0 +1,190 @@
+"""One workload's small records: claims, the policy as the operator wrote it, and who waits.
+
+Every change is read → pure decision (model.claim) → guarded apply; a refused apply reads and decides again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from resonance.model.claim import (
+    Claimant,
+    Hold,
+    Reserve,
+    SlotRecord,
+    Take,
+    Wait,
+    decide_answer,
+    decide_claim,
+    decide_release,
+)
+from resonance.model.errors import StoreBusy, StoreDamaged
+from resonance.model.naming import WorkloadKeys
+from resonance.store.keyspace import Guard, Hash, HashIs, Keyspace, Text
+
+_ATTEMPTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """What the operator tells the agents of one workload. Written by the operator only.
+
+    ``every_ms`` is the interval; ``wanted`` the replicas, None where the identity needs none; ``live`` the uids of pods that
+    are live and wanted; ``known`` the newest seq that the operator ever saw, by member; ``deleted`` is the tombstone.
+    """
+
+    cluster: str
+    policy_uid: str
+    generation: int
+    every_ms: int
+    suspend: bool = False
+    wanted: int | None = None
+    live: tuple[str, ...] = ()
+    deleted: bool = False
+    known: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"v": 1, **asdict(self)}, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: bytes | None, *, where: str) -> PolicyRecord | None:
+        """None when there is no record. Raises :class:`StoreDamaged`."""
+        if text is None:
+            return None
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            if raw.pop("v") != 1:
+                raise StoreDamaged(f"{where}: format is newer than this version reads (1). Upgrade the agent.")
+            return cls(**{**raw, "live": tuple(raw["live"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{where}: not a policy record ({type(error).__name__})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRecord:
+    """One consistent read of a workload. ``raw_slots`` is what a guard compares."""
+
+    slots: Mapping[str, SlotRecord]
+    raw_slots: Mapping[bytes, bytes]
+    policy: PolicyRecord | None
+    waiting: Mapping[str, Mapping[str, Any]]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a pod may write: this member, with this epoch. ``reserved``: the epoch moves at our first commit."""
+
+    member: str
+    epoch: int
+    record: SlotRecord
+    reserved: bool = False
+    answered: bool = False
+
+
+def read_workload(keyspace: Keyspace, keys: WorkloadKeys) -> WorkloadRecord:
+    """Read slots, policy and who waits, as of one instant."""
+    seen = keyspace.read([Hash(keys.slots), Text(keys.policy), Hash(keys.waiting)])
+    raw = seen.hash(0)
+    slots = {name.decode(): SlotRecord.from_json(name.decode(), text) for name, text in raw.items()}
+    policy = PolicyRecord.from_json(seen.text(1), where=keys.policy)
+    waiting = {uid.decode(): json.loads(text) for uid, text in seen.hash(2).items()}
+    return WorkloadRecord(slots, raw, policy, waiting, seen.at_ms)
+
+
+def claim(keyspace: Keyspace, keys: WorkloadKeys, who: Claimant) -> Claim | Wait:
+    """Claim a member for a pod, once and for all: calling again returns the same. Raises store errors.
+
+    The claimant's ``listed`` is taken from the policy record.
+    """
+    for _ in range(_ATTEMPTS):
+        seen = read_workload(keyspace, keys)
+        asked = replace(who, listed=seen.policy is not None and who.uid in seen.policy.live)
+        wanted = seen.policy.wanted if seen.policy is not None else None
+        decision = decide_claim(seen.slots, asked, wanted=wanted, head_epochs=_head_epochs(keyspace, keys, seen, who))
+        if isinstance(decision, Wait):
+            return decision
+        if isinstance(decision, Hold):
+            return Claim(decision.record.member, decision.epoch, decision.record, decision.reserved, decision.answered)
+        if _write_slot(keyspace, keys, seen, decision.record):
+            return _claim_of(decision)
+    raise StoreBusy(f"{keys.slots} changed {_ATTEMPTS} times while claiming. It will be tried again.")
+
+
+def _claim_of(decision: Take | Reserve) -> Claim:
+    record = decision.record
+    if isinstance(decision, Take):
+        return Claim(record.member, record.epoch, record)
+    return Claim(record.member, record.issued, record, reserved=True)
+
+
+def _head_epochs(keyspace: Keyspace, keys: WorkloadKeys, seen: WorkloadRecord, who: Claimant) -> dict[str, int]:
+    names = set(seen.slots) | ({who.member} if who.member else set())
+    names |= {f"slot-{index}" for index in range(len(seen.slots) + 1)} if who.member is None else set()
+    ordered = sorted(names)
+    heads = keyspace.read([Hash(keys.member(name).head) for name in ordered])
+    found = {name: heads.hash(index).get(b"epoch") for index, name in enumerate(ordered)}
+    return {name: int(epoch) for name, epoch in found.items() if epoch is not None}
+
+
+def _write_slot(keyspace: Keyspace, keys: WorkloadKeys, seen: WorkloadRecord, record: SlotRecord) -> bool:
+    guard = _all_slots(keys, seen)
+    return keyspace.apply([guard], [("HSET", keys.slots, record.member, record.to_json())]) is not None
+
+
+def _all_slots(keys: WorkloadKeys, seen: WorkloadRecord) -> Guard:
+    return HashIs(keys.slots, seen.raw_slots)
+
+
+def release(keyspace: Keyspace, keys: WorkloadKeys, member: str, uid: str) -> bool:
+    """Release what pod ``uid`` holds or reserved. False when there was nothing of it. Safe to repeat."""
+    return _change(keyspace, keys, lambda slots: decide_release(slots, member, uid))
+
+
+def answer(keyspace: Keyspace, keys: WorkloadKeys, member: str, holder: str) -> bool:
+    """Tell a waiting newcomer that the holder has flushed for it. Safe to repeat."""
+
+    def decide(slots: Mapping[str, SlotRecord]) -> SlotRecord | None:
+        record = slots.get(member)
+        return None if record is None else decide_answer(record, holder)
+
+    return _change(keyspace, keys, decide)
+
+
+def _change(
+    keyspace: Keyspace, keys: WorkloadKeys, decide: Callable[[Mapping[str, SlotRecord]], SlotRecord | None]
+) -> bool:
+    for _ in range(_ATTEMPTS):
+        seen = read_workload(keyspace, keys)
+        record = decide(seen.slots)
+        if record is None:
+            return False
+        if _write_slot(keyspace, keys, seen, record):
+            return True
+    raise StoreBusy(f"{keys.slots} changed {_ATTEMPTS} times. It will be tried again.")
+
+
+def read_slot(keyspace: Keyspace, keys: WorkloadKeys, member: str) -> tuple[SlotRecord | None, PolicyRecord | None]:
+    """One member's record and the policy, for the agent's poll."""
+    seen = read_workload(keyspace, keys)
+    return seen.slots.get(member), seen.policy
+
+
+def write_policy(keyspace: Keyspace, keys: WorkloadKeys, record: PolicyRecord) -> None:
+    """Write the operator's record. Raises store errors."""
+    keyspace.apply([], [("SET", keys.policy, record.to_json())])
+
+
+def say_waiting(keyspace: Keyspace, keys: WorkloadKeys, uid: str, pod: str, reason: str, since_ms: int) -> None:
+    """Say that a starting pod waits, and why."""
+    text = json.dumps({"pod": pod, "reason": reason, "since_ms": since_ms})
+    keyspace.apply([], [("HSET", keys.waiting, uid, text)])
+
+
+def stop_waiting(keyspace: Keyspace, keys: WorkloadKeys, uids: list[str]) -> None:
+    """Forget waiting pods that started or are gone."""
+    if uids:
+        keyspace.apply([], [("HDEL", keys.waiting, *uids)])
