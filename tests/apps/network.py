@@ -27,8 +27,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -459,18 +460,18 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: a capture every second is no news."""
 
 
-class Server(ThreadingHTTPServer):
-    """The listening socket; threads end with the process."""
+class Server(ThreadingMixIn, TCPServer):
+    """The listening socket; threads end with the process. Unlike http.server's own it asks no name server at start."""
 
+    allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 64
 
 
 def serve(options: argparse.Namespace) -> int:
     """Run the network until SIGTERM. Returns the exit code: 0 ended as asked, 1 the restore file is unusable."""
-    asked_to_end = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked_to_end.set())
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # waited for below; a handler could run inside any lock
     try:
         state, restored_from = starting_state(options)
     except (OSError, ValueError) as problem:
@@ -478,13 +479,15 @@ def serve(options: argparse.Namespace) -> int:
         return 1
     network = Network(Moment(state, 0), secrets.token_hex(8), restored_from, options.proof_headers, options.path)
     server = Server((options.bind, options.port), functools.partial(Handler, network))
+    if not options.startup_delay_ms:
+        network.ready.set()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(_encode({"event": "serving", "port": server.server_port, **network.info()}), flush=True)
-    if not asked_to_end.wait(options.startup_delay_ms / 1000):
+    print(_encode({"event": "serving", "port": server.server_address[1], **network.info()}), flush=True)
+    if network.ready.is_set() or signal.sigtimedwait(ending, options.startup_delay_ms / 1000) is None:
         network.ready.set()
         if options.tick_ms:
             threading.Thread(target=keep_ticking, args=(network, options.tick_ms / 1000), daemon=True).start()
-        asked_to_end.wait()
+        signal.sigwait(ending)
         threading.Event().wait(options.linger_ms / 1000)
         write_final(network.end(), options)
     return 0
