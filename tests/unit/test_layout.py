@@ -26,26 +26,10 @@ OWN_NAMES = {
 
 # Reading files, sockets, clocks, chance, the environment or other processes, and logging: what a decision may not do.
 WORLD = frozenset(
-    {
-        *("asyncio", "concurrent", "logging", "multiprocessing", "platform", "random", "resource", "secrets", "select"),
-        *(
-            "fcntl",
-            "glob",
-            "io",
-            "mmap",
-            "os",
-            "pathlib",
-            "shutil",
-            "signal",
-            "subprocess",
-            "sys",
-            "tempfile",
-            "warnings",
-        ),
-        *("http", "selectors", "socket", "socketserver", "ssl", "threading", "time", "urllib", "uuid"),
-    }
+    "asyncio concurrent fcntl glob http io logging mmap multiprocessing os pathlib platform random resource secrets "
+    "select selectors shutil signal socket socketserver ssl subprocess sys tempfile threading time urllib uuid "
+    "warnings".split()
 )
-
 SLEEPS = {"sleep", "time.sleep", "asyncio.sleep"}
 
 # Names of public registries and mirrors, in pieces, so that this file passes its own test.
