@@ -153,6 +153,7 @@ function founded(count, seed, changePercent, bytesPerNode) {
   const idOf = (index) => `n${String(index % count).padStart(5, "0")}`;
   const words = Array.from({ length: 8192 }, (_, index) => chance(seed, 0, index, 6).toString(16).padStart(8, "0"));
   const noise = words.join("");
+  const repeated = noise.repeat(2 + Math.floor(bytesPerNode / noise.length)); // one text that every node's part shares
   const nodes = {};
   for (let index = 0; index < count; index += 1) {
     const far = [3, 4].map((purpose) => 2 + (chance(seed, 0, index, purpose) % (count - 3)));
@@ -165,7 +166,7 @@ function founded(count, seed, changePercent, bytesPerNode) {
     const length = bytesPerNode - JSON.stringify(node).length - ',"pad":""'.length;
     if (length > 0) {
       const start = chance(seed, 0, index, 5) % noise.length;
-      node.pad = noise.repeat(2 + Math.floor(length / noise.length)).slice(start, start + length);
+      node.pad = repeated.slice(start, start + length);
     }
     nodes[idOf(index)] = inOrder(node);
   }
@@ -302,9 +303,9 @@ function handler(network, options) {
   return async (request, response) => {
     const url = new URL(request.url, "http://network");
     const page = pages[`${request.method} ${url.pathname}`];
-    let body = "";
-    for await (const piece of request) body += piece;
     try {
+      let body = "";
+      for await (const piece of request) body += piece;
       if (page) page(request, response, url, body);
       else answer(response, 404, { error: `${url.pathname}: no such page` });
     } catch (problem) {

@@ -213,11 +213,11 @@ def founded(count: int, seed: int, change_percent: float, bytes_per_node: int) -
     """Return the first state of a new network. `bytes_per_node` is the size of a node's JSON, 0 for no padding."""
     nodes = {f"n{index:05d}": first_node(index, count, seed) for index in range(count)}
     noise = "".join(f"{chance(seed, 0, index, 6):08x}" for index in range(8192))
+    repeated = noise * (2 + bytes_per_node // len(noise))
     for index, node in enumerate(nodes.values()):
         length = bytes_per_node - len(_encode(node)) - len(',"pad":""')
         if length > 0:
             start = chance(seed, 0, index, 5) % len(noise)
-            repeated = noise * (2 + length // len(noise))
             node.update(in_order({**node, "pad": repeated[start : start + length]}))
     nodes = {name: in_order(node) for name, node in nodes.items()}
     metrics = {"tick": 0, "seed": seed, "changePercent": change_percent}
@@ -466,6 +466,11 @@ class Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report what went wrong in a connection, unless it is only that the client left."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def serve(options: argparse.Namespace) -> int:
