@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("env", help="shell lines: eval \"$(python3 -m tests.lab env)\"")
     verbs.add_parser("lock", help="write go.mod and go.sum for the versions in tests/lab/go/versions.toml")
     verbs.add_parser("leftovers", help="what of the lab is on this machine now; exit code 1 if anything")
+    verbs.add_parser("wait", help="wait until the API server is ready, after `start apiserver` or `start etcd`")
     verbs.add_parser("volumes", help="make volumes whose claim is gone claimable again")
     images = verbs.add_parser("images", help="build images of this repository and load them into both nodes")
     images.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(REFERENCES)} (default: all)")
@@ -71,6 +72,8 @@ def perform(lab: Lab, given: argparse.Namespace) -> int:
             found = teardown.leftovers(lab.layout)
             print("\n".join(found))
             return 1 if found else 0
+        case "wait":
+            lab.wait_until_ready()
         case "volumes":
             lab.recycle_volumes()
         case "images":

@@ -58,11 +58,12 @@ class Lab:
 
     def environment(self) -> Mapping[str, str]:
         """Variables with which kubectl and clients reach the lab: KUBECONFIG, and a PATH with kubectl first."""
-        return {"KUBECONFIG": str(self.kubeconfig), "PATH": f"{self.layout.bin}:{os.environ.get('PATH', '')}"}
+        path = f"{self.layout.bin}:{os.environ.get('PATH', '')}"
+        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.layout.state / "kubectl"), "PATH": path}
 
     def kubectl(self, *words: str, text: str | None = None) -> str:
         """Run kubectl and give its output; `text` is its standard input. A failure is a LabError with what it said."""
-        return run([self.layout.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", *words], text=text)
+        return run([self.layout.bin / "kubectl", *words], environment=self.environment(), text=text)
 
     def apply(self, objects: Sequence[Mapping[str, object]]) -> None:
         """Apply objects."""
@@ -95,14 +96,15 @@ class Lab:
             teardown.down(self.layout)
 
     def healthy(self) -> bool:
-        """True: every daemon runs, none is paused, and the API server and both nodes say that they are ready."""
+        """True: the start came to its end, every daemon runs, and the API server and both nodes say that they are ready."""
         known = processes.records(self.layout)
-        if not all(name in known and known[name].alive() for name in daemons.names()):
+        if not self._complete.is_file() or not all(name in known and known[name].alive() for name in daemons.names()):
             return False
-        kubectl = [self.layout.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", "--request-timeout=3s"]
-        if not attempt([*kubectl, "get", "--raw", "/readyz"]):
-            return False
-        return attempt([*kubectl, "wait", "--for=condition=Ready", "--timeout=3s", *(f"node/{name}" for name in NODES)])
+        return self.ready() and self._answers("wait", "--for=condition=Ready", "--timeout=3s", *(f"node/{name}" for name in NODES))
+
+    def ready(self) -> bool:
+        """True: the API server says that it is ready."""
+        return self._answers("get", "--raw", "/readyz")
 
     def status(self) -> Mapping[str, str]:
         """Say of each daemon `runs`, `dead` or `paused`; empty when the lab is down."""
@@ -168,8 +170,12 @@ class Lab:
         self._send(what, signal.SIGCONT)
 
     def start(self, what: str) -> None:
-        """Start a killed daemon again with its old command line; the API server, etcd and kubelets need a moment until they answer."""
-        processes.start(self.layout, processes.record_of(self.layout, what).daemon, cgroups.home_of_daemons())
+        """Start a killed daemon again with its old command line. Returns at once; `wait_until_ready` waits until the API server answers again."""
+        self._daemon(processes.record_of(self.layout, what).daemon)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the API server says that it is ready; a daemon that is dead, or too long a wait, is an error."""
+        self._until("the API server to be ready", self.ready)
 
     def pid(self, container: str) -> int:
         """Give the process id, on this machine, of a running container's first process (`namespace/pod/container`)."""
@@ -206,7 +212,7 @@ class Lab:
             self._daemon(daemon)
         for node in ALL_NODES:
             self._daemon(daemons.node_daemons(layout, node, self._holder(node))[0])
-        self._until("the API server to be ready", lambda: attempt(self._words("get", "--raw", "/readyz")))
+        self._until("the API server to be ready", self.ready)
         for node in ALL_NODES:
             self._until(f"containerd of {node.name}", lambda node=node: attempt(self._ctr_words(node, "version")))  # type: ignore[misc]
             self._ctr(node, "images", "import", "--local", str(images.pause_tar(layout)))
@@ -216,9 +222,10 @@ class Lab:
         self.apply([*files.dns_objects(), files.storage_class()])
         self._volumes(files.volume_names())
         for name in NODES:
-            self._until(f"{name} to appear", lambda name=name: attempt(self._words("get", f"node/{name}")))  # type: ignore[misc]
+            self._until(f"{name} to appear", lambda name=name: self._answers("get", f"node/{name}"))  # type: ignore[misc]
         self.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_SECONDS:.0f}s", *(f"node/{name}" for name in NODES))
-        self._until("the default service account", lambda: attempt(self._words("get", "serviceaccount/default", "-n", "default")))
+        self._until("the default service account", lambda: self._answers("get", "serviceaccount/default", "-n", "default"))
+        self._complete.touch()
 
     def _link_programs(self) -> None:
         self.layout.bin.mkdir()
@@ -277,6 +284,11 @@ class Lab:
         folder.chmod(0o777)
 
     # -------------------------------------------------------------------------------------------------------- small
+    @property
+    def _complete(self) -> Path:
+        """Exists once a start came to its end: a start that was killed near it leaves daemons that look well but know no volumes."""
+        return self.layout.state / "complete"
+
     def _daemon(self, daemon: Daemon) -> processes.Record:
         return processes.start(self.layout, daemon, cgroups.home_of_daemons())
 
@@ -286,8 +298,8 @@ class Lab:
     def _enter(self, node: Node) -> Sequence[str]:
         return daemons.enter(self._holder(node))
 
-    def _words(self, *words: str) -> list[str | Path]:
-        return [self.layout.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", "--request-timeout=2s", *words]
+    def _answers(self, *words: str) -> bool:
+        return attempt([self.layout.bin / "kubectl", "--request-timeout=3s", *words], self.environment())
 
     def _ctr_words(self, node: Node, *words: str) -> list[str | Path]:
         return [self.layout.bin / "ctr", "-a", self.layout.containerd_socket(node), "-n", "k8s.io", *words]

@@ -11,8 +11,11 @@ ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 PEER = f"http://127.0.0.1:{ETCD_PEER_PORT}"
 PRIVATE_FOLDERS = {  # what containerd, its shims, CNI and the kubelet write outside of the folders that they are given → its place in the node's folder
     "/run/containerd": "private/containerd",
-    "/var/lib/cni": "private/cni",
-    "/var/log/containers": "private/containers",
+    "/etc/cni": "private/cni-configuration",
+    "/var/lib/cni": "private/cni-results",
+    "/var/lib/kubelet": "private/kubelet",
+    "/var/log/containers": "private/log-links",
+    "/usr/libexec/kubernetes": "private/plugins",
 }
 
 
@@ -85,6 +88,7 @@ def controller_manager(layout: Layout) -> Daemon:
         "--controllers=*,-nodeipam",
         "--leader-elect=false",
         "--node-monitor-grace-period=8s",
+        f"--flex-volume-plugin-dir={layout.state}/plugins",
         "--bind-address=127.0.0.1",
     )
 

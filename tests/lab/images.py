@@ -124,7 +124,7 @@ def build_one(layout: Layout, image: Image, files: Mapping[str, bytes], tar: Pat
             (context / name).write_bytes(content)
         words = ["bud", "--layers", "--isolation", "chroot", "--quiet", "-f", str(context / image.dockerfile), "-t", image.reference]
         words += ["--build-arg", f"BASE={BASE}", *pip_words(), "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
-        run(buildah(layout, *words, *(("--target", image.target) if image.target else ()), str(context)))
+        builder(layout, *words, *(("--target", image.target) if image.target else ()), str(context))
     export(layout, image.reference, tar)
 
 
@@ -138,14 +138,27 @@ def export(layout: Layout, reference: str, tar: Path) -> None:
     """Write an image as a docker archive, whole or not at all."""
     fresh = tar.with_suffix(".new")
     fresh.unlink(missing_ok=True)
-    run(buildah(layout, "push", "--quiet", reference, f"docker-archive:{fresh}:{reference}"))
+    builder(layout, "push", "--quiet", reference, f"docker-archive:{fresh}:{reference}")
     fresh.rename(tar)
 
 
+def builder(layout: Layout, *words: str) -> str:
+    """Run buildah with the lab's own store and settings, apart from the user's, and give its output."""
+    return run(buildah(layout, *words), environment=settings(layout))
+
+
 def buildah(layout: Layout, *words: str) -> list[str]:
-    """Give the words of a buildah command in the lab's own store, apart from the user's."""
+    """Give the words of a buildah command in the lab's own store."""
     store = layout.cache / "buildah"
     return ["buildah", "--root", str(store / "root"), "--runroot", str(store / "run"), "--storage-driver", driver(store), *words]
+
+
+def settings(layout: Layout) -> dict[str, str]:
+    """Keep buildah from writing network settings, which these builds do not use, into /etc."""
+    file = layout.cache / "buildah" / "containers.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f'[network]\nnetwork_config_dir = "{file.parent}/networks"\n')
+    return {"CONTAINERS_CONF": str(file)}
 
 
 def driver(store: Path) -> str:
@@ -166,14 +179,14 @@ def driver(store: Path) -> str:
 
 def prune(layout: Layout) -> None:
     """Drop the layers of earlier builds when they have become many; the next build then takes longer once."""
-    if len(run(buildah(layout, "images", "--all", "--quiet")).split()) > KEPT_LAYERS:
-        attempt(buildah(layout, "rmi", "--prune"))
+    if len(builder(layout, "images", "--all", "--quiet").split()) > KEPT_LAYERS:
+        attempt(buildah(layout, "rmi", "--prune"), settings(layout))
 
 
 def make_base(layout: Layout, progress: Progress, base: str, mirror: str, suite: str) -> None:
     """Make the base image, if the store does not have this very one."""
     tagged = f"localhost/base:{base}"
-    if attempt(buildah(layout, "inspect", "--type", "image", tagged)):
+    if attempt(buildah(layout, "inspect", "--type", "image", tagged), settings(layout)):
         return
     folder = layout.cache / f"base-{base}"
     with progress.step(f"making a base system ({suite}) with debootstrap"):
@@ -181,10 +194,10 @@ def make_base(layout: Layout, progress: Progress, base: str, mirror: str, suite:
         run(["debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", suite, folder, mirror])
         for name in BASE_DROPPED:
             empty(folder / name)
-        container = run(buildah(layout, "from", "scratch")).strip()
-        run(buildah(layout, "copy", "--quiet", container, str(folder), "/"))
-        run(buildah(layout, "commit", "--quiet", "--rm", container, tagged))
-        run(buildah(layout, "tag", tagged, BASE))
+        container = builder(layout, "from", "scratch").strip()
+        builder(layout, "copy", "--quiet", container, str(folder), "/")
+        builder(layout, "commit", "--quiet", "--rm", container, tagged)
+        builder(layout, "tag", tagged, BASE)
         shutil.rmtree(folder)
 
 

@@ -79,14 +79,10 @@ def run(
     return done.stdout
 
 
-def attempt(command: Sequence[str | Path]) -> bool:
+def attempt(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> bool:
     """Run a command whose failure is an answer, not an error; True means that it succeeded."""
+    argv, variables = [str(word) for word in command], {**os.environ, **(environment or {})}
     try:
-        return (
-            subprocess.run(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, check=False
-            ).returncode
-            == 0
-        )
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=variables).returncode == 0
     except FileNotFoundError:
         return False

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import cgroups
+from tests.lab.daemons import PRIVATE_FOLDERS
 from tests.lab.failure import LabError
 from tests.lab.layout import PORTS, Layout
 from tests.lab.network import links
@@ -31,7 +32,6 @@ KERNEL_SETTINGS = (  # what the lab or a kubelet changes on the host
 )
 SETTINGS_FILE = "kernel-settings.json"
 DEADLINE_SECONDS = 20.0
-EMPTIED_FOLDERS = ("/run/containerd", "/var/lib/cni", "/var/log/containers")  # mount points that `up` made if they were missing
 
 
 def setting_path(name: str) -> Path:
@@ -99,7 +99,7 @@ def restore_host(layout: Layout) -> None:
         if setting_path(name).read_text().strip() != value:
             run(["sysctl", "-qw", f"{name}={value}"])
     for folder in folders:
-        if folder in EMPTIED_FOLDERS and Path(folder).is_dir() and not any(Path(folder).iterdir()):
+        if folder in PRIVATE_FOLDERS and Path(folder).is_dir() and not any(Path(folder).iterdir()):
             Path(folder).rmdir()
 
 
