@@ -70,7 +70,9 @@ def _slices(document: bytes | msgspec.Raw, where: str) -> dict[str, msgspec.Raw]
     try:
         return _object.decode(document)
     except msgspec.ValidationError:
-        raise StateNotUnderstood(where, "it must be a JSON object. See the app's contract in docs/contract.md.") from None
+        raise StateNotUnderstood(
+            where, "it must be a JSON object. See the app's contract in docs/contract.md."
+        ) from None
     except msgspec.DecodeError as error:
         place = re.search(r"byte (\d+)", str(error))
         at = f"{where}, byte {place[1]}" if place else where
@@ -93,7 +95,7 @@ def _check_kind(kind: str) -> None:
 
 def _check_object(first: bytes, where: str) -> None:
     if first != b"{":
-        raise StateNotUnderstood(where, "each entry must be a JSON object, for example {\"value\": 1}.")
+        raise StateNotUnderstood(where, 'each entry must be a JSON object, for example {"value": 1}.')
 
 
 def _check_new(state: State, previous: State) -> None:
@@ -177,7 +179,9 @@ def seal_base(state: State) -> bytes:
 def seal_delta(delta: Delta) -> bytes:
     """The changes since the previous snapshot as one blob."""
     parts = [
-        b'"changed":{' + b",".join(orjson.dumps(k) + b":" + _encode_entries(e) for k, e in delta.changed.items()) + b"}",
+        b'"changed":{'
+        + b",".join(orjson.dumps(k) + b":" + _encode_entries(e) for k, e in delta.changed.items())
+        + b"}",
         b'"removed":' + orjson.dumps({kind: list(ids) for kind, ids in delta.removed.items()}),
         b'"kinds":' + orjson.dumps(list(delta.kinds)),
     ]

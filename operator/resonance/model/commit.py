@@ -137,15 +137,14 @@ def parent_of(
     """The commit that the captured process descends from, None when we cannot tell or it started empty.
 
     ``last`` is (incarnation, commit) of this writer's newest acknowledged commit; ``files`` maps snapshot id → commit of
-    every restore file this pod was given. Not being able to tell costs a kept tip, never a snapshot.
+    every restore file this pod was given. A head of this very process is an earlier capture of it, whoever wrote it
+    (its reply may have been lost). Not being able to tell costs a kept tip, never a snapshot.
     """
     incarnation = proof.incarnation if proof is not None else nonce
-    if last is not None and last[0] == incarnation:
-        return last[1]
-    if proof is None:
-        return None
     if head is not None and head.manifest.incarnation == incarnation:
         return head.commit
-    if proof.restored_from is None:
+    if last is not None and last[0] == incarnation:
+        return last[1]
+    if proof is None or proof.restored_from is None:
         return None
     return files.get(proof.restored_from)

@@ -69,7 +69,9 @@ class Manifest:
         try:
             raw = json.loads(text)
             if raw["v"] != FORMAT:
-                raise StoreDamaged(f"{where}: format {raw['v']!r} is newer than this version reads (1). Upgrade the agent.")
+                raise StoreDamaged(
+                    f"{where}: format {raw['v']!r} is newer than this version reads (1). Upgrade the agent."
+                )
             known = {each.name: raw[each.name] for each in fields(cls) if each.name in raw}
             known["chain"] = tuple(known["chain"])
             known["kept_as"] = tuple(known.get("kept_as", ()))

@@ -92,7 +92,9 @@ class WorkloadKeys:
 def workload_keys(prefix: str, namespace: str, policy: str, workload: str) -> WorkloadKeys:
     """The keys of workload ``<kind>.<name>``. Raises :class:`InvalidInput` for a prefix that could leave its own space."""
     if not _PREFIX.match(prefix):
-        remedy = "a prefix is 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit. Try 'resonance'."
+        remedy = (
+            "a prefix is 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit. Try 'resonance'."
+        )
         raise InvalidInput("store.prefix", prefix, remedy)
     return WorkloadKeys(f"{prefix}:{{{namespace}/{policy}/{workload}}}")
 

@@ -3,7 +3,8 @@
 --   'hash':  n, field, value, ... (n pairs, the whole hash)
 --   'field': field, value        (one field is this)
 --   'none':  field               (one field is absent)
--- then for each write: number of arguments (command included), command, arguments.
+-- then for each write: number of arguments (command included), command, arguments. 'HSETNOW key field' sets the field
+-- to the server's clock in ms.
 -- Everything is compared before anything is written, so a refused call leaves no trace.
 local at = 2
 for _ = 1, tonumber(ARGV[1]) do
@@ -25,10 +26,15 @@ for _ = 1, tonumber(ARGV[1]) do
     at = at + 1
   end
 end
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 while at <= #ARGV do
   local n = tonumber(ARGV[at])
-  redis.call(unpack(ARGV, at + 1, at + n))
+  if ARGV[at + 1] == 'HSETNOW' then
+    redis.call('HSET', ARGV[at + 2], ARGV[at + 3], string.format('%.0f', now_ms))
+  else
+    redis.call(unpack(ARGV, at + 1, at + n))
+  end
   at = at + n + 1
 end
-local now = redis.call('TIME')
-return now[1] .. '.' .. now[2]
+return string.format('%.0f', now_ms)

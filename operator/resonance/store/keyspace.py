@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 Fields = Mapping[bytes, bytes]
 Argument = str | bytes | int
@@ -35,7 +35,10 @@ class FieldIs:
 
 Guard = HashIs | FieldIs
 Write = tuple[Argument, ...]
-"""One Redis command with its arguments; keys are in the workload's hash tag. At most 1,000 arguments."""
+"""One Redis command with its arguments, at most 1,000; all keys share one hash tag.
+
+``("HSETNOW", key, field)`` sets a field to the Redis clock in ms.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,15 @@ class Items:
     key: str
 
 
-Query = Hash | Text | Items
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Read: one field of a hash → ``bytes | None``."""
+
+    key: str
+    field: str
+
+
+Query = Hash | Text | Items | Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +81,13 @@ class Reading:
     at_ms: int
 
     def hash(self, index: int) -> dict[bytes, bytes]:
-        value = self.values[index]
-        assert isinstance(value, dict)
-        return value
+        return cast("dict[bytes, bytes]", self.values[index])
 
     def text(self, index: int) -> bytes | None:
-        value = self.values[index]
-        assert value is None or isinstance(value, bytes)
-        return value
+        return cast("bytes | None", self.values[index])
 
     def items(self, index: int) -> list[bytes]:
-        value = self.values[index]
-        assert isinstance(value, list)
-        return value
+        return cast("list[bytes]", self.values[index])
 
 
 class Keyspace(Protocol):
@@ -99,6 +104,9 @@ class Keyspace(Protocol):
 
     def stage(self, writes: Sequence[Write]) -> None:
         """Do writes that nobody reads yet (staging keys), outside any guard, in pieces that hold up no other client."""
+
+    def info(self) -> Mapping[str, object]:
+        """What the server says about itself (``INFO``), sections flattened."""
 
     def replicate(self, replicas: int, timeout_ms: int) -> int:
         """How many replicas have everything that this client wrote, waiting at most ``timeout_ms``."""

@@ -23,7 +23,7 @@ from resonance.model.claim import (
 )
 from resonance.model.errors import StoreBusy, StoreDamaged
 from resonance.model.naming import WorkloadKeys
-from resonance.store.keyspace import Guard, Hash, HashIs, Keyspace, Text
+from resonance.store.keyspace import Field, Guard, Hash, HashIs, Keyspace, Text
 
 _ATTEMPTS = 32
 
@@ -168,9 +168,11 @@ def _change(
 
 
 def read_slot(keyspace: Keyspace, keys: WorkloadKeys, member: str) -> tuple[SlotRecord | None, PolicyRecord | None]:
-    """One member's record and the policy, for the agent's poll."""
-    seen = read_workload(keyspace, keys)
-    return seen.slots.get(member), seen.policy
+    """One member's record and the policy, for the agent's poll: two small reads in one round trip."""
+    seen = keyspace.read([Field(keys.slots, member), Text(keys.policy)])
+    text = seen.text(0)
+    record = SlotRecord.from_json(member, text) if text is not None else None
+    return record, PolicyRecord.from_json(seen.text(1), where=keys.policy)
 
 
 def write_policy(keyspace: Keyspace, keys: WorkloadKeys, record: PolicyRecord) -> None:
@@ -178,10 +180,9 @@ def write_policy(keyspace: Keyspace, keys: WorkloadKeys, record: PolicyRecord) -
     keyspace.apply([], [("SET", keys.policy, record.to_json())])
 
 
-def say_waiting(keyspace: Keyspace, keys: WorkloadKeys, uid: str, pod: str, reason: str, since_ms: int) -> None:
-    """Say that a starting pod waits, and why."""
-    text = json.dumps({"pod": pod, "reason": reason, "since_ms": since_ms})
-    keyspace.apply([], [("HSET", keys.waiting, uid, text)])
+def say_waiting(keyspace: Keyspace, keys: WorkloadKeys, uid: str, pod: str, reason: str) -> None:
+    """Say that a pod has no member to write, and why."""
+    keyspace.apply([], [("HSET", keys.waiting, uid, json.dumps({"pod": pod, "reason": reason}))])
 
 
 def stop_waiting(keyspace: Keyspace, keys: WorkloadKeys, uids: list[str]) -> None:

@@ -1,0 +1,337 @@
+"""One pod's snapshots, turn by turn: capture, restore file, commit, report. The same code in the agent and the operator.
+
+The order is the promise. The file is written before the commit, so that an app which dies in between restarts with what
+is about to be acknowledged; a capture that failed, is cut short or would be put in quarantine never touches it. A commit
+that Redis did not answer stays pending: the next turn replaces it by a newer capture, or commits it again as the same one.
+
+States of a session: *unclaimed* (no member yet: captures only reach the file), *holding*, *superseded* (another pod writes the
+member: captures go into a key of their own, never restored by itself). Unless it holds, each turn claims anew, which the
+store grants only to a pod that the operator lists. One thread at a time; the host owns the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from resonance.codec import encode_restore_file
+from resonance.engine.starting import snapshot_of
+from resonance.engine.writer import Capture, Writer, Written
+from resonance.model.claim import Claimant, Phase, SlotRecord, Wait
+from resonance.model.commit import Proof
+from resonance.model.errors import (
+    CaptureFailed,
+    ResonanceError,
+    SourceNotReady,
+    StateNotUnderstood,
+    StateTooLarge,
+    StoreError,
+)
+from resonance.model.naming import WorkloadKeys
+from resonance.model.report import GOOD, Outcome, Report
+from resonance.source import Export, Source
+from resonance.store.keyspace import Keyspace
+from resonance.store.member import Member
+from resonance.store.workload import Claim, PolicyRecord, answer, claim, read_slot, release, say_waiting, stop_waiting
+
+_CONFLICT_ATTEMPTS = 3
+
+
+class RestoreFile(Protocol):
+    """Where the newest good capture is kept for a container that restarts in place."""
+
+    def write(self, document: bytes) -> None:
+        """Replace the file as a whole: a reader sees the old or the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The host's clocks at one moment: ``wall_ms`` for people, ``steady_ms`` for durations."""
+
+    wall_ms: int
+    steady_ms: int
+
+
+class Clock(Protocol):
+    """The composition root's clock."""
+
+    def __call__(self) -> Now: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a session begins with: the claim of the init hook, if there was one, and what its file may be.
+
+    ``files`` maps snapshot id → commit of the restore files that this pod was given; ``last_seq`` is the highest seq of
+    them; ``lines`` are the lines known to be the member's.
+    """
+
+    claim: Claim | None = None
+    files: Mapping[str, str] | None = None
+    last_seq: int = 0
+    lines: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What the store says to a running pod between its turns."""
+
+    record: SlotRecord | None
+    policy: PolicyRecord | None
+    asked_to_hand_over: bool
+    lost: bool
+
+
+class Session:
+    """Snapshots one pod."""
+
+    def __init__(
+        self,
+        keyspace: Keyspace,
+        keys: WorkloadKeys,
+        who: Claimant,
+        source: Source,
+        clock: Clock,
+        *,
+        file: RestoreFile | None,
+        given: Given,
+        report: Report,
+    ) -> None:
+        self.replicas = 0
+        self.report = report
+        self._keyspace = keyspace
+        self._keys = keys
+        self._who = who
+        self._source = source
+        self._clock = clock
+        self._file = file
+        self._given = given
+        self._claim: Claim | None = None
+        self._writer = self._writer_of(given.claim) if given.claim is not None else None
+        self._etag: str | None = None
+        self._pending: Capture | None = None
+        self._pending_at = Now(0, 0)
+        self._good_at: Now | None = None
+        self._superseded = False
+
+    @property
+    def member(self) -> str | None:
+        """The member's name, None while unclaimed."""
+        return self._writer.member.name if self._writer is not None else None
+
+    def _writer_of(self, taken: Claim) -> Writer:
+        self._claim = taken
+        return Writer(
+            self._keyspace,
+            Member(taken.member, self._keys.member(taken.member), self._keys),
+            uid=self._who.uid,
+            pod=self._who.pod,
+            epoch=taken.epoch,
+            files=self._given.files or {},
+            last_seq=self._given.last_seq,
+            trusted_lines=self._given.lines,
+        )
+
+    def turn(self) -> Report:
+        """Capture, keep in the file, commit and report once. Never raises: what went wrong is in the report.
+
+        Returns the report with how the turn ended; it also stands in Redis if Redis could be reached.
+        """
+        began = self._clock()
+        try:
+            outcome, message = self._turn()
+        except ResonanceError as error:
+            outcome, message = _outcome_of(error), str(error)
+        ended = self._clock()
+        self.report = replace(
+            self.report, outcome=outcome, message=message, duration_ms=ended.steady_ms - began.steady_ms
+        )
+        self.send_report()
+        return self.report
+
+    def _turn(self) -> tuple[Outcome, str]:
+        waits = self._ensure_claim()
+        for _ in range(_CONFLICT_ATTEMPTS):
+            capture = self._capture()
+            if self._writer is None:
+                return Outcome.NOT_HELD, waits
+            written = self._writer.commit(capture, replicas=self.replicas)
+            if written.outcome is not Outcome.CONFLICT:
+                return self._concluded(written)
+            self._forget_capture()
+        return Outcome.CONFLICT, "another writer commits for the same process. The next turn tries again."
+
+    def _ensure_claim(self) -> str:
+        """Claim a member unless one is held; say why it can't be claimed now. Without Redis an old claim goes on."""
+        try:
+            if self._writer is not None and not self._superseded:
+                self._writer.learn()
+                return ""
+            taken = claim(self._keyspace, self._keys, self._who)
+            if isinstance(taken, Wait):
+                say_waiting(self._keyspace, self._keys, self._who.uid, self._who.pod, taken.reason)
+                return f"this pod has no member to write: {taken.reason}. Its state stays in the pod."
+            self._writer, self._superseded = self._writer_of(taken), False
+            self._forget_capture()
+            self._writer.learn()
+            stop_waiting(self._keyspace, self._keys, [self._who.uid])
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    def _capture(self) -> Capture:
+        now = self._clock()
+        export = self._source.read(self._etag if self._pending is not None else None)
+        if export.document is None and self._pending is not None:
+            self._pending_at = now
+            return self._pending
+        writer = self._writer if self._writer is not None else self._orphan()
+        capture = writer.prepare(export.document or b"", export.proof, taken_at_ms=now.wall_ms)
+        self.report = replace(
+            self.report,
+            incarnation=capture.request.incarnation,
+            proven=capture.proven,
+            restored_from=(export.proof.restored_from or "none") if export.proof is not None else "",
+        )
+        self._pending_at, self._etag = now, export.etag
+        if self._pending is not None and self._pending.repeated_by(capture):
+            return self._pending
+        self._pending = capture
+        if not capture.suspect and self._file is not None:
+            manifest = replace(capture.draft, epoch=writer.epoch)
+            self._file.write(encode_restore_file(capture.change.after, snapshot_of(manifest)))
+            writer.filed(capture)
+        return capture
+
+    def _orphan(self) -> Writer:
+        """A writer without a member: it can parse and keep the file, and its lines are only those that are trusted."""
+        nowhere = Member("", self._keys.member("unclaimed"), self._keys)
+        return Writer(
+            self._keyspace,
+            nowhere,
+            uid=self._who.uid,
+            pod=self._who.pod,
+            epoch=0,
+            files=self._given.files or {},
+            last_seq=self._given.last_seq,
+            trusted_lines=self._given.lines,
+        )
+
+    def _concluded(self, written: Written) -> tuple[Outcome, str]:
+        manifest = written.manifest
+        if written.outcome in GOOD:
+            gap = self._pending_at.steady_ms - self._good_at.steady_ms if self._good_at is not None else -1
+            self._good_at = self._pending_at
+            self.report = replace(
+                self.report,
+                gap_ms=gap,
+                seq=manifest.seq,
+                id=manifest.id,
+                stored_bytes=manifest.stored_bytes,
+                state_bytes=manifest.state_bytes,
+                quarantined="",
+                evicted_tips=self.report.evicted_tips + len(written.evicted_tips),
+            )
+            return written.outcome, ""
+        if written.outcome is Outcome.QUARANTINED:
+            self.report = replace(self.report, quarantined=manifest.incarnation)
+            return written.outcome, (
+                f"process {manifest.incarnation} does not prove that it restored this member's state; its captures are put "
+                "aside. Fix the app's restore, or accept this incarnation."
+            )
+        self.lose_member()
+        return written.outcome, "another pod writes this member now; this pod's state is kept aside and not restored."
+
+    def _forget_capture(self) -> None:
+        self._pending, self._etag = None, None
+
+    def lose_member(self) -> None:
+        """The member is another pod's, or nobody's: go on aside, and claim anew at each turn. A release is final."""
+        self._who = replace(self._who, previous=self.member, phase=Phase.RUNNING)
+        self._superseded = True
+
+    def send_report(self) -> None:
+        """Write the report to Redis, stamped with its clock; not when Redis is away or another pod reports."""
+        name = self.member
+        newcomer = self._claim is not None and self._claim.reserved and self._good_at is None
+        if name is None or self._superseded or newcomer:
+            return
+        ago = self._clock().steady_ms - self._good_at.steady_ms if self._good_at is not None else -1
+        self.report = replace(self.report, taken_ago_ms=ago)
+        key = self._keys.member(name).report
+        fields = [each for pair in self.report.to_fields().items() for each in pair]
+        try:
+            self._keyspace.apply([], [("HSET", key, *fields), ("HSETNOW", key, "at_ms")])
+        except StoreError:
+            return
+
+    def poll(self) -> Polled:
+        """Whether somebody waits for a hand-over, and whether the member is still ours. Raises store errors."""
+        name = self.member
+        record, policy = read_slot(self._keyspace, self._keys, name or "")
+        uid = self._who.uid
+        ours = record is not None and (record.holder == uid or (record.next is not None and record.next.uid == uid))
+        asked = record is not None and record.holder == uid and record.next is not None and not record.next.answered
+        return Polled(record, policy, asked, lost=name is not None and record is not None and not ours)
+
+    def hand_over(self) -> Report:
+        """Commit once more for a waiting newcomer and answer it. The newcomer's first commit ends our right to write."""
+        report = self.turn()
+        name = self.member
+        if name is not None and report.outcome in GOOD:
+            try:
+                answer(self._keyspace, self._keys, name, self._who.uid)
+            except StoreError:
+                return report
+        return report
+
+    def commit_document(self, document: bytes) -> Report:
+        """Commit a state that the process wrote as its last words, under the proof of its last capture."""
+        source, self._source = self._source, _Fixed(document, self._source, self.report)
+        self._forget_capture()
+        try:
+            return self.turn()
+        finally:
+            self._source = source
+
+    def release(self) -> None:
+        """Give the member back. Safe to repeat. Raises store errors; the operator releases when this could not."""
+        name = self.member
+        if name is not None:
+            release(self._keyspace, self._keys, name, self._who.uid)
+
+    def close(self) -> None:
+        """Close the source; the keyspace belongs to the caller."""
+        self._source.close()
+
+
+class _Fixed:
+    """A source that gives one document with the proof that the process gave last."""
+
+    def __init__(self, document: bytes, source: Source, report: Report) -> None:
+        self._document = document
+        self._source = source
+        restored = None if report.restored_from == "none" else report.restored_from
+        self._proof = Proof(report.incarnation, restored) if report.proven and report.incarnation else None
+
+    def read(self, etag: str | None) -> Export:
+        del etag
+        return Export(self._document, self._proof, None)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _outcome_of(error: ResonanceError) -> Outcome:
+    match error:
+        case SourceNotReady():
+            return Outcome.NOT_READY
+        case StateTooLarge():
+            return Outcome.TOO_LARGE
+        case StateNotUnderstood():
+            return Outcome.NOT_UNDERSTOOD
+        case CaptureFailed():
+            return Outcome.CAPTURE_FAILED
+        case _:
+            return Outcome.STORE_AWAY

@@ -1,0 +1,203 @@
+"""The writer of one member: turns captures into snapshots, and knows what it last saw and wrote.
+
+States of a writer: it *knows nothing* (fresh, or after a conflict: the next capture loads the records and saves the whole
+state), or it *knows its base* (the state that is head, so that the next capture sends only what changed). Only one thread
+uses a writer at a time. If it dies at any point, a new one begins by knowing nothing; if the same capture is committed
+twice, the second is a duplicate.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from resonance.codec import parse_state
+from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
+from resonance.model.manifest import Manifest, MemberRecord
+from resonance.model.report import Outcome
+from resonance.model.state import EMPTY, State
+from resonance.store.keyspace import Hash, Keyspace
+from resonance.store.member import Change, Member, Refused, Saved, Seen, change_from, commit, load, set_aside
+
+_REPLICA_WAIT_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One state read from the process, with everything that is fixed at that moment."""
+
+    change: Change
+    request: CommitRequest
+    draft: Manifest
+    proven: bool
+    suspect: bool
+
+    @property
+    def id(self) -> str:
+        return self.draft.id
+
+    def repeated_by(self, later: Capture) -> bool:
+        """True when ``later`` is the same state of the same process: then this capture still stands for it."""
+        mine, its = self.request, later.request
+        same_process = (mine.incarnation, mine.line, self.suspect) == (its.incarnation, its.line, later.suspect)
+        return same_process and self.change.digest == later.change.digest and self.draft.counts == later.draft.counts
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a capture. ``manifest`` is the head's for good outcomes, else that of what was put aside."""
+
+    outcome: Outcome
+    manifest: Manifest
+    evicted_tips: tuple[Manifest, ...] = ()
+    tipped: bool = False
+
+
+class Writer:
+    """Commits captures of one pod into one member. ``files`` maps snapshot id → commit of files this pod was given."""
+
+    def __init__(
+        self,
+        keyspace: Keyspace,
+        member: Member,
+        *,
+        uid: str,
+        pod: str,
+        epoch: int,
+        files: Mapping[str, str],
+        last_seq: int = 0,
+        trusted_lines: frozenset[str] = frozenset(),
+    ) -> None:
+        self.member = member
+        self.epoch = epoch
+        self._keyspace = keyspace
+        self._uid = uid
+        self._pod = pod
+        self._files = dict(files)
+        self._last_seq = last_seq
+        self._trusted = trusted_lines
+        self._nonce = uuid.uuid4().hex
+        self._seen: Seen | None = None
+        self._base: tuple[State, str] | None = None
+        self._last: tuple[str, str] | None = None
+        self._newest: State = EMPTY
+
+    @property
+    def record(self) -> MemberRecord | None:
+        """The member's records as last seen or written, None when nothing is known."""
+        return self._seen.record if self._seen is not None else None
+
+    def learn(self) -> None:
+        """Read the member's records if nothing is known. Raises store errors."""
+        if self._seen is None:
+            self._seen = load(self._keyspace, self.member)
+            self._base = None
+
+    def reconnected(self) -> None:
+        """The process may be another one: an app without headers is then not taken for the one before."""
+        self._nonce = uuid.uuid4().hex
+
+    def prepare(self, document: bytes, proof: Proof | None, *, taken_at_ms: int) -> Capture:
+        """Parse an export and fix what belongs to this moment. Works without Redis. Raises ``StateNotUnderstood``."""
+        state = parse_state(document, self._newest)
+        self._newest = state
+        record = self._seen.record if self._seen is not None else None
+        head = record.head if record is not None else None
+        base_seq = head.seq if head is not None else 0
+        line = line_of(proof, head, self._nonce)
+        parent = parent_of(proof, head, self._last, self._files, self._nonce)
+        incarnation = proof.incarnation if proof is not None else self._nonce
+        self._last_seq = max(self._last_seq, base_seq) + 1
+        commit_id = uuid.uuid4().hex
+        request = CommitRequest(self._uid, self.epoch, commit_id, self._last_seq, base_seq, line, incarnation, parent)
+        before, before_digest = self._base if self._base is not None else (None, None)
+        change = change_from(before, before_digest, state)
+        draft = Manifest(
+            seq=self._last_seq,
+            commit=commit_id,
+            line=line,
+            parent=parent,
+            incarnation=incarnation,
+            digest=change.digest,
+            counts=state.counts(),
+            state_bytes=0,
+            stored_bytes=0,
+            chain=(),
+            taken_at_ms=taken_at_ms,
+            writer=self._uid,
+            pod=self._pod,
+            epoch=self.epoch,
+        )
+        return Capture(change, request, draft, proof is not None, self._is_suspect(line, proof))
+
+    def _is_suspect(self, line: str, proof: Proof | None) -> bool:
+        """True when the commit would be put in quarantine as far as is known: such a state never touches the file."""
+        if proof is None:
+            return False
+        if self._seen is None:
+            return line not in self._trusted
+        head = self._seen.record.head
+        return head is not None and line not in self._seen.record.lines and head.accepted != proof.incarnation
+
+    def filed(self, capture: Capture) -> None:
+        """The capture was written to the restore file: a process that loads it descends from this commit."""
+        self._files[capture.id] = capture.request.commit
+
+    def unchanged(self, capture: Capture) -> Manifest | None:
+        """The head's manifest if the capture is byte for byte the head and the head still stands, else None."""
+        head = self._seen.record.head if self._seen is not None else None
+        if self._seen is None or head is None or capture.suspect or head.owner != self._uid or head.epoch != self.epoch:
+            return None
+        if head.manifest.digest != capture.change.digest or dict(head.manifest.counts) != capture.draft.counts:
+            return None
+        found = self._keyspace.read([Hash(self.member.keys.head)])
+        return head.manifest if found.hash(0) == dict(self._seen.raw_head) else None
+
+    def commit(self, capture: Capture, *, replicas: int = 0) -> Written:
+        """Make the capture the head, or put it where it belongs. Raises store errors; then call again with the same one."""
+        same = self.unchanged(capture)
+        if same is not None:
+            return Written(Outcome.UNCHANGED, same)
+        if self._seen is None:
+            self._seen = load(self._keyspace, self.member)
+            if self._seen.record.head is not None:
+                return self._after_refusal(capture, Refusal.CONFLICT)
+        result = commit(self._keyspace, self.member, self._seen, capture.request, capture.change, capture.draft)
+        self._seen = result.seen
+        if isinstance(result, Refused):
+            return self._after_refusal(capture, result.why)
+        return self._after_saved(capture, result, replicas)
+
+    def _after_saved(self, capture: Capture, saved: Saved, replicas: int) -> Written:
+        self._base = (capture.change.after, capture.change.digest)
+        self._last = (capture.request.incarnation, capture.request.commit)
+        outcome = Outcome.SAVED
+        if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
+            outcome = Outcome.SAVED_UNREPLICATED
+        return Written(outcome, saved.manifest, saved.evicted_tips, saved.tipped)
+
+    def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
+        match why:
+            case Refusal.DUPLICATE:
+                self._base = (capture.change.after, capture.change.digest)
+                self._last = (capture.request.incarnation, capture.request.commit)
+                record = self.record
+                stands = record.head.manifest if record is not None and record.head is not None else capture.draft
+                return Written(Outcome.SAVED, stands)
+            case Refusal.CONFLICT:
+                self._base = None
+                return Written(Outcome.CONFLICT, capture.draft)
+            case Refusal.NOT_HELD:
+                self._base = None
+                return Written(Outcome.NOT_HELD, capture.draft)
+            case Refusal.QUARANTINED:
+                set_aside(self._keyspace, self.member.keys.quarantine, capture.draft, capture.change.after)
+                return Written(Outcome.QUARANTINED, capture.draft)
+            case Refusal.FENCED:
+                self._base = None
+                set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
+                return Written(Outcome.SUPERSEDED, capture.draft)
+            case _:
+                assert_never(why)

@@ -1,0 +1,129 @@
+"""Reading the state out of a live process: one HTTP GET, bounded in time and size (docs/contract.md).
+
+One connection is kept open; a request that meets a connection which the app has closed meanwhile is sent once more, which is
+safe for a GET. A certificate of the app is not verified, as the kubelet's probes do not either: the peer is named by the
+pod's own address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from resonance.model.commit import Proof
+from resonance.model.errors import CaptureFailed, InvalidInput, SourceNotReady, StateTooLarge
+
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One answer of the app. ``document`` is None when it said 304: unchanged since ``etag``."""
+
+    document: bytes | None
+    proof: Proof | None
+    etag: str | None
+
+
+class Source(Protocol):
+    """Where states come from."""
+
+    def read(self, etag: str | None) -> Export:
+        """The current state, or "unchanged since ``etag``". Raises :class:`CaptureFailed` and its children."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class HttpSource:
+    """The app's export over HTTP(S)."""
+
+    def __init__(self, url: str, *, timeout: timedelta, max_bytes: int) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput("source", url, "give http://host:port/path or https://host:port/path.")
+        self.url = url
+        self._path = parts.path or "/"
+        self._max_bytes = max_bytes
+        self._timeout = timeout.total_seconds()
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self._connection = http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=self._timeout, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout)
+
+    def read(self, etag: str | None) -> Export:
+        """One GET. ``StateTooLarge`` stops reading at ``maxBytes``; ``SourceNotReady`` for 503."""
+        reused = self._connection.sock is not None
+        try:
+            return self._get(etag)
+        except (http.client.HTTPException, OSError) as error:
+            self.close()
+            stale = reused and isinstance(
+                error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError
+            )
+            if not stale:
+                raise self._failed(error) from error
+        try:
+            return self._get(etag)
+        except (http.client.HTTPException, OSError) as error:
+            self.close()
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> CaptureFailed:
+        why = "timed out" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+        return CaptureFailed(f"GET {self.url}: {why}. Check spec.source.http and that the app serves its state there.")
+
+    def _get(self, etag: str | None) -> Export:
+        headers = {"Accept": "application/json"} | ({"If-None-Match": etag} if etag else {})
+        self._connection.request("GET", self._path, headers=headers)
+        answer = self._connection.getresponse()
+        if answer.status == http.client.NOT_MODIFIED and etag:
+            answer.read()
+            return Export(None, _proof(answer), etag)
+        if answer.status != http.client.OK:
+            self.close()
+            if answer.status == http.client.SERVICE_UNAVAILABLE:
+                raise SourceNotReady(f"GET {self.url}: 503, the app does not want to be captured now.")
+            raise CaptureFailed(f"GET {self.url}: status {answer.status}. The app must answer 200 with its state.")
+        return Export(self._body(answer), _proof(answer), answer.getheader("ETag"))
+
+    def _body(self, answer: http.client.HTTPResponse) -> bytes:
+        out = bytearray()
+        limit = self._max_bytes
+        if answer.length is not None and answer.length > limit:
+            self._too_large(answer.length)
+        while piece := answer.read(_PIECE):
+            out += piece
+            if len(out) > limit:
+                self._too_large(len(out))
+        if answer.length:
+            self.close()
+            raise CaptureFailed(f"GET {self.url}: the answer was cut {answer.length} bytes early.")
+        return bytes(out)
+
+    def _too_large(self, size: int) -> None:
+        self.close()
+        remedy = "raise spec.source.http.maxBytes or export less"
+        raise StateTooLarge(f"GET {self.url}: {size} bytes or more, maxBytes is {self._max_bytes}; {remedy}.")
+
+    def close(self) -> None:
+        """Close the connection; the next read opens a new one."""
+        self._connection.close()
+
+
+def _proof(answer: http.client.HTTPResponse) -> Proof | None:
+    incarnation = (answer.getheader("Resonance-Incarnation") or "").strip()
+    restored = (answer.getheader("Resonance-Restored-From") or "").strip()
+    if not incarnation or not restored:
+        return None
+    return Proof(incarnation[:128], None if restored.lower() == "none" else restored[:256])

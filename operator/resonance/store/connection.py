@@ -1,0 +1,201 @@
+"""A TLS connection to Redis that trusts one CA, and the translation of everything that can go wrong there.
+
+The argument: ``rediss://`` only; the CA given is trusted *alone* (a client that adds it to the system's store would accept
+any public certificate); the host name is checked; TLS 1.2 at least; a password is required. No blind retries: a writer that
+sends a transaction twice without knowing breaks the history, so redis-py's own retries are off and the caller decides by
+``error.retry``.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from resonance.model.errors import InvalidInput, StoreBusy, StoreError, StoreRefused, StoreUnreachable
+
+CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 5.0
+"""For one send of at most :data:`PIECE_BYTES` or one read: 50 KB/s is the slowest link that works."""
+PIECE_BYTES = 256 * 1024
+
+GUARDED_SCRIPT = files("resonance.store").joinpath("guarded.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where Redis is and how to prove who we are. ``repr`` shows no secret."""
+
+    host: str
+    port: int
+    database: int
+    username: str | None
+    password: str = field(repr=False)
+    ca: str = field(repr=False)
+    certificate: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for messages."""
+        return f"{self.host}:{self.port}"
+
+
+def read_settings(secret: Mapping[str, str]) -> StoreSettings:
+    """Settings from the keys of a Secret. Raises :class:`InvalidInput` with the key, the value and the remedy.
+
+    Keys: ``url`` (``rediss://host[:port][/database]``), ``password``, ``ca.crt``; optional ``username``, ``tls.crt`` with ``tls.key``.
+    """
+    url = secret.get("url", "").strip()
+    parts = urlsplit(url)
+    shown = f"{parts.scheme}://{parts.hostname or ''}"
+    if parts.scheme != "rediss":
+        remedy = "the store is reached over TLS only. Give a URL that begins with rediss://."
+        raise InvalidInput("secret key url", shown if url else "", remedy)
+    if not parts.hostname:
+        raise InvalidInput("secret key url", shown, "the host is missing. Try rediss://redis.example.svc:6379.")
+    if parts.password or parts.username:
+        raise InvalidInput("secret key url", shown, "put the user and password into the keys username and password.")
+    database = parts.path.strip("/") or "0"
+    if not database.isdigit():
+        raise InvalidInput("secret key url", shown, "what follows the port is a database number. Try /0.")
+    if not secret.get("password"):
+        raise InvalidInput("secret key password", "", "it is missing. Redis without AUTH is refused: set a password.")
+    if "BEGIN CERTIFICATE" not in secret.get("ca.crt", ""):
+        raise InvalidInput("secret key ca.crt", "", "it must hold the PEM certificate of the CA that signed Redis's.")
+    if bool(secret.get("tls.crt")) != bool(secret.get("tls.key")):
+        raise InvalidInput("secret key tls.crt", "", "tls.crt and tls.key go together. Give both or neither.")
+    return StoreSettings(
+        parts.hostname,
+        parts.port or 6379,
+        int(database),
+        secret.get("username", "").strip() or None,
+        secret["password"].strip(),
+        secret["ca.crt"],
+        secret.get("tls.crt"),
+        secret.get("tls.key"),
+    )
+
+
+def read_secret_directory(directory: Path) -> dict[str, str]:
+    """The keys of a mounted Secret; empty when it is not there."""
+    names = ("url", "username", "password", "ca.crt", "tls.crt", "tls.key")
+    return {name: (directory / name).read_text() for name in names if (directory / name).is_file()}
+
+
+def trust(settings: StoreSettings) -> ssl.SSLContext:
+    """A context that trusts the given CA alone. Raises :class:`StoreRefused` when a certificate cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cadata=settings.ca)
+        if settings.certificate and settings.key:
+            with tempfile.TemporaryDirectory() as folder:  # the ssl module reads a key from files only
+                for name, text in (("crt", settings.certificate), ("key", settings.key)):
+                    path = Path(folder, name)
+                    path.touch(mode=0o600)
+                    path.write_text(text)
+                context.load_cert_chain(Path(folder, "crt"), Path(folder, "key"))
+    except (ssl.SSLError, ValueError) as error:
+        raise StoreRefused("secret keys ca.crt, tls.crt, tls.key: a certificate or key cannot be read.") from error
+    return context
+
+
+class TrustedConnection(redis.SSLConnection):
+    """redis-py's TLS connection with the context made above instead of one that also trusts the system's CAs."""
+
+    def __init__(self, *, context: ssl.SSLContext, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def connect(settings: StoreSettings) -> redis.Redis:
+    """A client; it connects at its first command."""
+    pool = redis.ConnectionPool(
+        connection_class=TrustedConnection,
+        context=trust(settings),
+        host=settings.host,
+        port=settings.port,
+        db=settings.database,
+        username=settings.username,
+        password=settings.password,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        client_name="resonance",
+        driver_info=None,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+_BUSY = (
+    "LOADING",
+    "OOM",
+    "READONLY",
+    "NOREPLICAS",
+    "MISCONF",
+    "BUSY",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
+)
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
+
+
+def translate(error: Exception, address: str) -> StoreError:
+    """One of our errors for any error of redis-py, ssl or the socket; the text says host, reason and remedy."""
+    chain = list(_causes(error))
+    for each in chain:
+        if isinstance(each, ssl.SSLError):
+            return _translate_tls(each, address)
+    text = str(error)
+    word = text.split(" ", 1)[0]
+    refused = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
+    if isinstance(error, refused) or word in _REFUSED:
+        remedy = "check the Secret's username and password and the user's ACL (docs/redis.md)"
+        return StoreRefused(f"Redis at {address} refused: {_first_line(text)}; {remedy}.")
+    if isinstance(error, redis.exceptions.DataError | redis.exceptions.InvalidResponse):
+        return StoreRefused(f"{address} does not speak the Redis protocol: {_first_line(text)}.")
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError) and word not in _BUSY:
+        return StoreUnreachable(f"Redis at {address} does not answer: {_first_line(text)}.")
+    return StoreBusy(f"Redis at {address} cannot serve this now: {_first_line(text)}.")
+
+
+def _translate_tls(error: ssl.SSLError, address: str) -> StoreError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message
+        remedy = "the Secret's ca.crt must be the CA that signed Redis's certificate, which must name this host"
+        return StoreRefused(f"Redis at {address} refused: certificate verify failed ({why}); {remedy}.")
+    reason = (error.reason or "TLS error").replace("_", " ").lower()
+    if "wrong version" in reason or "record layer" in reason:
+        remedy = "it seems to speak plain text on this port. Use its TLS port"
+        return StoreRefused(f"Redis at {address} refused: {reason}; {remedy}.")
+    if "certificate required" in reason or "handshake failure" in reason or "unknown ca" in reason:
+        remedy = "it wants a client certificate: check the Secret's tls.crt and tls.key"
+        return StoreRefused(f"Redis at {address} refused: {reason}; {remedy}.")
+    return StoreUnreachable(f"Redis at {address} does not answer: {reason}.")
+
+
+def _causes(error: BaseException | None) -> Any:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200].rstrip(".") if text.strip() else "no reason given"
