@@ -1,9 +1,12 @@
-"""A real Kubernetes on one Linux machine, without Docker: two nodes in network namespaces, one command up, one command down.
+"""A real Kubernetes on one Linux machine, without Docker.
 
-The idea: everything a cluster consists of is a Go program, so the Go module proxy and Debian's packages are enough to make one. The programs
-are built once and kept in a cache under the hash of what they were built from. Every process of the lab lives in one control group tree, every
-node in its own network *and* mount namespace. So taking the lab down needs no memory of how it was brought up: kill the tree, and the kernel
-drops the namespaces with their mounts; what is left has fixed names. That is why `down` also works after a crash in the middle of `up`.
+Two nodes in network namespaces, one command up, one command down.
+
+The idea: everything a cluster consists of is a Go program, so the Go module proxy and Debian's packages are enough to
+make one. The programs are built once and kept in a cache under the hash of what they were built from. Every process
+of the lab lives in one control group tree, every node in its own network *and* mount namespace. So taking the lab
+down needs no memory of how it was brought up: kill the tree, and the kernel drops the namespaces with their mounts;
+what is left has fixed names. That is why `down` also works after a crash in the middle of `up`.
 
 Standard library only: this runs before the project's virtual environment exists.
 

@@ -19,12 +19,14 @@ from tests.lab.network import Cut
 
 def parser() -> argparse.ArgumentParser:
     """Describe the verbs."""
-    top = argparse.ArgumentParser(prog="python3 -m tests.lab", description="A real Kubernetes of two nodes, without Docker.")
+    top = argparse.ArgumentParser(
+        prog="python3 -m tests.lab", description="A real Kubernetes of two nodes, without Docker."
+    )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("up", help="build once, start, wait until both nodes are Ready")
     verbs.add_parser("down", help="stop and leave nothing behind but the cache")
     verbs.add_parser("status", help="each daemon and its state; exit code 1 if the lab is not healthy")
-    verbs.add_parser("env", help="shell lines: eval \"$(python3 -m tests.lab env)\"")
+    verbs.add_parser("env", help='shell lines: eval "$(python3 -m tests.lab env)"')
     verbs.add_parser("lock", help="write go.mod and go.sum for the versions in tests/lab/go/versions.toml")
     verbs.add_parser("leftovers", help="what of the lab is on this machine now; exit code 1 if anything")
     verbs.add_parser("wait", help="wait until the API server is ready, after `start apiserver` or `start etcd`")
@@ -36,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
     cut = verbs.add_parser("cut", help="cut a node off")
     cut.add_argument("node", choices=NODES)
     cut.add_argument("what", type=Cut, choices=list(Cut), metavar="|".join(Cut))
-    cut.add_argument("addresses", nargs="*", metavar="IP:PORT", help="with redis: only these (default: the Redis ports of every address)")
+    cut.add_argument(
+        "addresses",
+        nargs="*",
+        metavar="IP:PORT",
+        help="with redis: only these (default: the Redis ports of every address)",
+    )
     heal = verbs.add_parser("heal", help="undo every cut of a node")
     heal.add_argument("node", choices=NODES)
     what = f"{', '.join(daemons.names())}, or namespace/pod/container"
@@ -48,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         ("pid", "print the process id of a container's first process"),
     ):
         verbs.add_parser(verb, help=text).add_argument("what", metavar="WHAT", help=what)
-    inside = verbs.add_parser("inside", help="run a command in a node's namespaces, such as: inside node1 nft list ruleset")
+    inside = verbs.add_parser(
+        "inside", help="run a command in a node's namespaces, such as: inside node1 nft list ruleset"
+    )
     inside.add_argument("node", choices=NODES)
     inside.add_argument("command", nargs=argparse.REMAINDER)
     return top
@@ -57,25 +66,6 @@ def parser() -> argparse.ArgumentParser:
 def perform(lab: Lab, given: argparse.Namespace) -> int:
     """Do one verb; gives the exit code."""
     match given.verb:
-        case "up" | "down":
-            getattr(lab, given.verb)()
-        case "status":
-            for name, state in lab.status().items():
-                print(f"{name:20} {state}")
-            return 0 if lab.healthy() else 1
-        case "env":
-            for name, value in lab.environment().items():
-                print(f"export {name}={shlex.quote(value)}")
-        case "lock":
-            build.lock(lab.layout, lab.progress)
-        case "leftovers":
-            found = teardown.leftovers(lab.layout)
-            print("\n".join(found))
-            return 1 if found else 0
-        case "wait":
-            lab.wait_until_ready()
-        case "volumes":
-            lab.recycle_volumes()
         case "images":
             for name, reference in lab.images(given.names).items():
                 print(f"{name} {reference}")
@@ -85,12 +75,41 @@ def perform(lab: Lab, given: argparse.Namespace) -> int:
             lab.cut(given.node, given.what, given.addresses)
         case "heal":
             lab.heal(given.node)
-        case "pid":
-            print(lab.pid(given.what))
         case "inside":
             print(lab.inside(given.node, *given.command), end="")
-        case _:
+        case "pid":
+            print(lab.pid(given.what))
+        case "kill" | "pause" | "resume" | "start":
             getattr(lab, given.verb)(given.what)
+        case _:
+            return whole(lab, given.verb)
+    return 0
+
+
+def whole(lab: Lab, verb: str) -> int:
+    """Do a verb that concerns the lab as a whole; gives the exit code."""
+    match verb:
+        case "status":
+            for name, state in lab.status().items():
+                print(f"{name:20} {state}")
+            return 0 if lab.healthy() else 1
+        case "env":
+            for name, value in lab.environment().items():
+                print(f"export {name}={shlex.quote(value)}")
+        case "leftovers":
+            found = teardown.leftovers(lab.layout)
+            print("".join(f"{line}\n" for line in found), end="")
+            return 1 if found else 0
+        case "lock":
+            build.lock(lab.layout, lab.progress)
+        case "wait":
+            lab.wait_until_ready()
+        case "volumes":
+            lab.recycle_volumes()
+        case "up":
+            lab.up()
+        case "down":
+            lab.down()
     return 0
 
 

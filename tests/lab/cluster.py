@@ -1,4 +1,7 @@
-"""The lab as an object: up, down, images in, faults in, faults out. Every verb of the command line is a method here, for fixtures and the demo."""
+"""The lab as an object: up, down, images in, faults in, faults out.
+
+Every verb of the command line is a method here, for fixtures and the demo.
+"""
 
 import fcntl
 import json
@@ -40,7 +43,10 @@ class Cluster(Protocol):
 
 
 class Lab:
-    """The two-node cluster of this machine. Making the object does nothing; all state is on the machine, so any number of objects agree."""
+    """The two-node cluster of this machine. Making the object does nothing.
+
+    All state is on the machine, so any number of objects agree.
+    """
 
     def __init__(self, layout: Layout | None = None, progress: Progress | None = None) -> None:
         self.layout = layout or Layout.from_environment()
@@ -53,7 +59,10 @@ class Lab:
 
     @property
     def audit_log(self) -> Path:
-        """The API server's audit log: one JSON object a line, for core, apps and resonance.dev, without the cluster's own parts."""
+        """The API server's audit log.
+
+        One JSON object a line, for core, apps and resonance.dev, without the cluster's own parts.
+        """
         return self.layout.audit_log
 
     def environment(self) -> Mapping[str, str]:
@@ -67,11 +76,13 @@ class Lab:
 
     def apply(self, objects: Sequence[Mapping[str, object]]) -> None:
         """Apply objects."""
-        self.kubectl("apply", "-f", "-", text=files.as_text({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+        self.kubectl(
+            "apply", "-f", "-", text=files.as_text({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        )
 
     # -------------------------------------------------------------------------------------------------------- life
     def up(self) -> None:
-        """Bring the lab up; at once if it is up and healthy. Remains of a broken or crashed lab are taken down first."""
+        """Bring the lab up; at once if it is up and healthy. Remains of a crashed one are taken down first."""
         debian.require_root()
         with self._alone():
             debian.install(self.progress)
@@ -90,17 +101,24 @@ class Lab:
                 raise
 
     def down(self) -> None:
-        """Take the lab down and leave nothing behind but the cache; also when it is half up, crashed, or down already."""
+        """Take the lab down and leave nothing behind but the cache.
+
+        Also when it is half up, crashed, or down already.
+        """
         debian.require_root()
         with self._alone(), self.progress.step("taking the lab down"):
             teardown.down(self.layout)
 
     def healthy(self) -> bool:
-        """True: the start came to its end, every daemon runs, and the API server and both nodes say that they are ready."""
+        """True: the start came to its end, every daemon runs, and the API server and both nodes say that they are
+        ready.
+        """
         known = processes.records(self.layout)
         if not self._complete.is_file() or not all(name in known and known[name].alive() for name in daemons.names()):
             return False
-        return self.ready() and self._answers("wait", "--for=condition=Ready", "--timeout=3s", *(f"node/{name}" for name in NODES))
+        return self.ready() and self._answers(
+            "wait", "--for=condition=Ready", "--timeout=3s", *(f"node/{name}" for name in NODES)
+        )
 
     def ready(self) -> bool:
         """True: the API server says that it is ready."""
@@ -112,11 +130,14 @@ class Lab:
 
     # -------------------------------------------------------------------------------------------------------- images
     def images(self, names: Sequence[str] = ()) -> Mapping[str, str]:
-        """Build the named images of this repository (all if none is named) and load them into both nodes; gives name → reference.
+        """Build the named images of this repository (all if none is named) and load them into both nodes.
+
+        Gives name → reference.
 
         Nothing is built or loaded that is there already with the same content.
         """
         with self._alone():
+            self._require_up()
             tars = images.build(self.layout, self.progress, names)
             for name, tar in tars.items():
                 self._load(tar, images.REFERENCES[name])
@@ -124,11 +145,15 @@ class Lab:
 
     def load(self, tar: Path) -> None:
         """Load an image archive (of `docker save`, or buildah's docker-archive) into both nodes."""
+        self._require_up()
         for node in ALL_NODES:
             self._ctr(node, "images", "import", "--local", str(tar))
 
     def _load(self, tar: Path, reference: str) -> None:
-        """Load an archive into the nodes that do not have this very one; the mark lies in the node's folder and so dies with it."""
+        """Load an archive into the nodes that do not have this very one.
+
+        The mark lies in the node's folder and so dies with it.
+        """
         for node in ALL_NODES:
             mark = self.layout.node(node) / "loaded" / reference.replace("/", "_")
             if mark.is_file() and mark.read_text() == tar.name:
@@ -140,7 +165,10 @@ class Lab:
 
     # -------------------------------------------------------------------------------------------------------- faults
     def cut(self, node: str, what: Cut, addresses: Sequence[str] = ()) -> None:
-        """Cut a node off from the API server, from Redis (its pods; `addresses` are `ip:port`, else the Redis ports), or from everything."""
+        """Cut a node off from the API server, from Redis (its pods.
+
+        `addresses` are `ip:port`, else the Redis ports), or from everything.
+        """
         target = node_named(node)
         if what is Cut.EVERYTHING:
             run(network.cable_command(target, "down"))
@@ -154,7 +182,9 @@ class Lab:
         attempt([*self._enter(target), *network.uncut_command()])
 
     def kill(self, what: str) -> None:
-        """SIGKILL a daemon by name (`apiserver`, `kubelet1`, …) or every process of a container (`namespace/pod/container`)."""
+        """SIGKILL a daemon by name (`apiserver`, `kubelet1`, …) or every process of a container
+        (`namespace/pod/container`).
+        """
         if "/" in what:
             first = containers.send(self.layout, ContainerName.parse(what), signal.SIGKILL)
             processes.wait_until_dead([first])
@@ -170,7 +200,10 @@ class Lab:
         self._send(what, signal.SIGCONT)
 
     def start(self, what: str) -> None:
-        """Start a killed daemon again with its old command line. Returns at once; `wait_until_ready` waits until the API server answers again."""
+        """Start a killed daemon again with its old command line. Returns at once.
+
+        `wait_until_ready` waits until the API server answers again.
+        """
         self._daemon(processes.record_of(self.layout, what).daemon)
 
     def wait_until_ready(self) -> None:
@@ -223,8 +256,12 @@ class Lab:
         self._volumes(files.volume_names())
         for name in NODES:
             self._until(f"{name} to appear", lambda name=name: self._answers("get", f"node/{name}"))  # type: ignore[misc]
-        self.kubectl("wait", "--for=condition=Ready", f"--timeout={READY_SECONDS:.0f}s", *(f"node/{name}" for name in NODES))
-        self._until("the default service account", lambda: self._answers("get", "serviceaccount/default", "-n", "default"))
+        self.kubectl(
+            "wait", "--for=condition=Ready", f"--timeout={READY_SECONDS:.0f}s", *(f"node/{name}" for name in NODES)
+        )
+        self._until(
+            "the default service account", lambda: self._answers("get", "serviceaccount/default", "-n", "default")
+        )
         self._complete.touch()
 
     def _link_programs(self) -> None:
@@ -286,7 +323,10 @@ class Lab:
     # -------------------------------------------------------------------------------------------------------- small
     @property
     def _complete(self) -> Path:
-        """Exists once a start came to its end: a start that was killed near it leaves daemons that look well but know no volumes."""
+        """Exists once a start came to its end.
+
+        A start that was killed near it leaves daemons that look well but know no volumes.
+        """
         return self.layout.state / "complete"
 
     def _daemon(self, daemon: Daemon) -> processes.Record:
@@ -297,6 +337,10 @@ class Lab:
 
     def _enter(self, node: Node) -> Sequence[str]:
         return daemons.enter(self._holder(node))
+
+    def _require_up(self) -> None:
+        if not self._complete.is_file():
+            raise LabError("the lab is down, so there is nothing to load images into. `make lab` starts it.")
 
     def _answers(self, *words: str) -> bool:
         return attempt([self.layout.bin / "kubectl", "--request-timeout=3s", *words], self.environment())
@@ -318,7 +362,9 @@ class Lab:
         while not done():
             dead = [name for name, state in self.status().items() if state == "dead"]
             if dead:
-                raise LabError(f"{dead[0]} ended while the lab waited for {what}; {self.layout.logs / dead[0]}.log says why.")
+                raise LabError(
+                    f"{dead[0]} ended while the lab waited for {what}; {self.layout.logs / dead[0]}.log says why."
+                )
             if time.monotonic() > deadline:
                 raise LabError(f"waited {READY_SECONDS:.0f} s in vain for {what}; look into {self.layout.logs}.")
             time.sleep(0.1)

@@ -35,14 +35,32 @@ class ContainerName:
     def filter(self) -> str:
         """The words by which containerd finds it."""
         labels = {"namespace": self.namespace, "pod.name": self.pod, "container.name": self.container}
-        wanted = [f'labels."io.kubernetes.{"pod." if key == "namespace" else ""}{key}"=={value}' for key, value in labels.items()]
+        wanted = [
+            f'labels."io.kubernetes.{"pod." if key == "namespace" else ""}{key}"=={value}'
+            for key, value in labels.items()
+        ]
         return ",".join(wanted)
 
 
 def process_of(layout: Layout, name: ContainerName) -> int:
-    """Give the process id, on the host, of the first process of a running container. Not running is an error; try again when it is."""
+    """Give the process id, on the host, of the first process of a running container. Not running is an error.
+
+    Try again when it is.
+    """
     for node in ALL_NODES:
-        ids = run([layout.bin / "ctr", "-a", layout.containerd_socket(node), "-n", "k8s.io", "containers", "ls", "-q", name.filter()]).split()
+        ids = run(
+            [
+                layout.bin / "ctr",
+                "-a",
+                layout.containerd_socket(node),
+                "-n",
+                "k8s.io",
+                "containers",
+                "ls",
+                "-q",
+                name.filter(),
+            ]
+        ).split()
         for identity in ids:
             file = layout.node(node) / TASKS / identity / "init.pid"
             if file.is_file() and birth_of(pid := int(file.read_text())) is not None:

@@ -1,4 +1,7 @@
-"""The command line of every daemon of the lab, by name: `etcd`, `apiserver`, …, and for each node `holder1`, `containerd1`, `kubelet1`, `proxy1`."""
+"""The command line of every daemon of the lab.
+
+By name: `etcd`, `apiserver`, …, and for each node `holder1`, `containerd1`, `kubelet1`, `proxy1`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +12,8 @@ from tests.lab.processes import Daemon
 
 ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 PEER = f"http://127.0.0.1:{ETCD_PEER_PORT}"
-PRIVATE_FOLDERS = {  # what containerd, its shims, CNI and the kubelet write outside of the folders that they are given → its place in the node's folder
+# What a node's daemons write outside of the folders that they are given → its place in the node's folder.
+PRIVATE_FOLDERS = {
     "/run/containerd": "private/containerd",
     "/etc/cni": "private/cni-configuration",
     "/var/lib/cni": "private/cni-results",
@@ -109,14 +113,36 @@ def coredns(layout: Layout) -> Daemon:
 
 
 def holder(layout: Layout, node: Node) -> Daemon:
-    """Keep the node's network and mount namespace alive. Its mounts reach nobody else; the folders that its daemons insist on are its own."""
-    binds = " && ".join(f'mount --bind "{layout.node(node)}/{place}" {folder}' for folder, place in PRIVATE_FOLDERS.items())
-    script = f'mount --make-rslave / && mount --make-rshared / && {binds} && touch "{layout.node(node)}/held" && exec /bin/busybox sleep 2147483647'
-    return daemon(layout, f"holder{node.number}", "unshare", "--net", "--mount", "--propagation", "unchanged", "/bin/sh", "-c", script)
+    """Keep the node's network and mount namespace alive. Its mounts reach nobody else.
+
+    The folders that its daemons insist on are its own.
+    """
+    binds = " && ".join(
+        f'mount --bind "{layout.node(node)}/{place}" {folder}' for folder, place in PRIVATE_FOLDERS.items()
+    )
+    held = f'touch "{layout.node(node)}/held"'
+    script = (
+        f"mount --make-rslave / && mount --make-rshared / && {binds} && {held} && exec /bin/busybox sleep 2147483647"
+    )
+    return daemon(
+        layout,
+        f"holder{node.number}",
+        "unshare",
+        "--net",
+        "--mount",
+        "--propagation",
+        "unchanged",
+        "/bin/sh",
+        "-c",
+        script,
+    )
 
 
 def enter(pid: int) -> tuple[str, ...]:
-    """The words that run what follows inside the node whose holder is `pid`. Not `ip netns exec`: that hides /sys/fs/cgroup."""
+    """The words that run what follows inside the node whose holder is `pid`. Not `ip netns exec`.
+
+    That hides /sys/fs/cgroup.
+    """
     return ("nsenter", f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt", "--")
 
 
@@ -124,7 +150,14 @@ def node_daemons(layout: Layout, node: Node, pid: int) -> tuple[Daemon, Daemon, 
     """containerd, kubelet and kube-proxy of a node whose holder is `pid`."""
     folder, number = layout.node(node), node.number
     return (
-        daemon(layout, f"containerd{number}", *enter(pid), str(layout.bin / "containerd"), "-c", f"{folder}/containerd.toml"),
+        daemon(
+            layout,
+            f"containerd{number}",
+            *enter(pid),
+            str(layout.bin / "containerd"),
+            "-c",
+            f"{folder}/containerd.toml",
+        ),
         daemon(
             layout,
             f"kubelet{number}",

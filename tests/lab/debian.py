@@ -45,7 +45,10 @@ def install(progress: Progress) -> None:
     if not packages:
         return
     if os.geteuid() != 0 or not present("apt-get"):
-        raise LabError(f"These Debian packages are missing: {' '.join(packages)}. Install them (or their like on your system), then try again.")
+        raise LabError(
+            f"These Debian packages are missing: {' '.join(packages)}. Install them (or their like on "
+            "your system), then try again."
+        )
     with progress.step(f"installing Debian packages: {' '.join(packages)}"):
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         if not attempt(["apt-get", "install", "-y", "-q", "--no-install-recommends", "--dry-run", *packages]):
@@ -53,13 +56,17 @@ def install(progress: Progress) -> None:
         run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], environment=quiet)
     still = missing()
     if still:
-        raise LabError(f"apt-get was content, but these are still missing: {' '.join(still)}. Look at PATH, then try again.")
+        raise LabError(
+            f"apt-get was content, but these are still missing: {' '.join(still)}. Look at PATH, then try again."
+        )
 
 
 def require_root() -> None:
     """Namespaces, mounts and control groups need root."""
     if os.geteuid() != 0:
-        raise LabError("The lab makes network namespaces, mounts and control groups and so must run as root: `sudo make lab`.")
+        raise LabError(
+            "The lab makes network namespaces, mounts and control groups and so must run as root: `sudo make lab`."
+        )
 
 
 def parse_sources(texts: Iterable[str]) -> tuple[str, str]:
@@ -71,13 +78,21 @@ def parse_sources(texts: Iterable[str]) -> tuple[str, str]:
         for stanza in re.split(r"\n\s*\n", text):
             fields = dict(re.findall(r"^(\w[\w-]*):\s*(.+)$", stanza, re.MULTILINE))
             uri, suites = fields.get("URIs", "").split(), fields.get("Suites", "").split()
-            if uri and suites and "deb" in fields.get("Types", "").split() and "main" in fields.get("Components", "").split() and plain(suites[0]):
+            if (
+                uri
+                and suites
+                and "deb" in fields.get("Types", "").split()
+                and "main" in fields.get("Components", "").split()
+                and plain(suites[0])
+            ):
                 return uri[0], suites[0]
         for line in text.splitlines():
             match = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)$", line.strip())
             if match and "main" in match[3].split() and plain(match[2]):
                 return match[1], match[2]
-    raise LabError("apt's sources name no Debian archive with component main, so there is no mirror to make a base image from.")
+    raise LabError(
+        "apt's sources name no Debian archive with component main, so there is no mirror to make a base image from."
+    )
 
 
 def plain(suite: str) -> bool:
@@ -88,5 +103,10 @@ def plain(suite: str) -> bool:
 def mirror() -> tuple[str, str]:
     """Give (mirror, suite) of this machine's own apt."""
     folder = Path("/etc/apt/sources.list.d")
-    files = [folder / "debian.sources", Path("/etc/apt/sources.list"), *sorted(folder.glob("*.sources")), *sorted(folder.glob("*.list"))]
+    files = [
+        folder / "debian.sources",
+        Path("/etc/apt/sources.list"),
+        *sorted(folder.glob("*.sources")),
+        *sorted(folder.glob("*.list")),
+    ]
     return parse_sources(file.read_text() for file in files if file.is_file())

@@ -2,4 +2,7 @@
 
 
 class LabError(Exception):
-    """The lab could not do what it was asked to; the message ends with a remedy. Trying again helps only if the message says so."""
+    """The lab could not do what it was asked to; the message ends with a remedy.
+
+    Trying again helps only if the message says so.
+    """

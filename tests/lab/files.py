@@ -23,10 +23,22 @@ def kubeconfig(layout: Layout, who: str) -> str:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": "lab", "cluster": {"server": f"https://{HOST}:{API_PORT}", "certificate-authority": str(layout.pki / "ca.crt")}}
+                {
+                    "name": "lab",
+                    "cluster": {
+                        "server": f"https://{HOST}:{API_PORT}",
+                        "certificate-authority": str(layout.pki / "ca.crt"),
+                    },
+                }
             ],
             "users": [
-                {"name": who, "user": {"client-certificate": str(layout.pki / f"{who}.crt"), "client-key": str(layout.pki / f"{who}.key")}}
+                {
+                    "name": who,
+                    "user": {
+                        "client-certificate": str(layout.pki / f"{who}.crt"),
+                        "client-key": str(layout.pki / f"{who}.key"),
+                    },
+                }
             ],
             "contexts": [{"name": CONTEXT, "context": {"cluster": "lab", "user": who}}],
             "current-context": CONTEXT,
@@ -35,7 +47,10 @@ def kubeconfig(layout: Layout, who: str) -> str:
 
 
 def audit_policy() -> str:
-    """Log who did what to our resources, pods and workloads; the cluster's own parts, which talk all the time, are left out."""
+    """Log who did what to our resources, pods and workloads.
+
+    The cluster's own parts, which talk all the time, are left out.
+    """
     none: Mapping[str, object] = {"level": "None"}
     return as_text(
         {
@@ -46,7 +61,12 @@ def audit_policy() -> str:
                 {**none, "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},
                 {
                     **none,
-                    "users": ["system:apiserver", "system:kube-proxy", "system:kube-scheduler", "system:kube-controller-manager"],
+                    "users": [
+                        "system:apiserver",
+                        "system:kube-proxy",
+                        "system:kube-scheduler",
+                        "system:kube-controller-manager",
+                    ],
                 },
                 {"level": "Metadata", "resources": [{"group": "resonance.dev"}, {"group": ""}, {"group": "apps"}]},
                 none,
@@ -57,7 +77,8 @@ def audit_policy() -> str:
 
 def corefile(layout: Layout) -> str:
     """Answer the names of the cluster, from the host's address; nothing else is reachable anyway."""
-    return f".:53 {{\n bind {HOST}\n kubernetes cluster.local {{\n  kubeconfig {layout.kubeconfig}\n  ttl 2\n }}\n errors\n}}\n"
+    kubernetes = f" kubernetes cluster.local {{\n  kubeconfig {layout.kubeconfig}\n  ttl 2\n }}"
+    return f".:53 {{\n bind {HOST}\n{kubernetes}\n errors\n}}\n"
 
 
 def containerd(folder: str) -> str:
@@ -97,7 +118,10 @@ def cni(node: Node, folder: str) -> str:
 
 
 def kubelet(layout: Layout, node: Node, groups: Version) -> str:
-    """Configure one kubelet: Secrets seen within 10 s, a heartbeat each 2 s, no image ever collected (there is no registry to fetch it again)."""
+    """Configure one kubelet.
+
+    Secrets seen within 10 s, a heartbeat each 2 s, no image ever collected (there is no registry to fetch it again).
+    """
     folder = layout.node(node)
     only_v1 = {"failCgroupV1": False} if groups is Version.V1 else {}
     return as_text(
@@ -120,7 +144,12 @@ def kubelet(layout: Layout, node: Node, groups: Version) -> str:
             "clusterDomain": "cluster.local",
             "resolvConf": "",
             "containerRuntimeEndpoint": f"unix://{layout.containerd_socket(node)}",
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%"},
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "1%",
+                "imagefs.available": "1%",
+                "nodefs.inodesFree": "1%",
+            },
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "syncFrequency": "10s",
@@ -173,7 +202,10 @@ def dns_objects() -> list[dict[str, object]]:
 
 
 def storage_class() -> dict[str, object]:
-    """The default storage class: a claim waits for its first pod and then gets one of the volumes that the lab made beforehand."""
+    """The default storage class.
+
+    A claim waits for its first pod and then gets one of the volumes that the lab made beforehand.
+    """
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

@@ -1,7 +1,10 @@
-"""A cluster that the user has: kind with Docker, or a context named on purpose. The same interface as the lab, without faults.
+"""A cluster that the user has: kind with Docker, or a context named on purpose.
 
-Written to the documented commands of docker, kind and kubectl and **not run by the tests of this project**: its machines have neither a Docker
-daemon nor a cluster of their own. A context is never taken without being named, and `down` leaves the user's cluster alone.
+The same interface as the lab, without faults.
+
+Written to the documented commands of docker, kind and kubectl and **not run by the tests of this project**: its
+machines have neither a Docker daemon nor a cluster of their own. A context is never taken without being named, and
+`down` leaves the user's cluster alone.
 """
 
 import os
@@ -59,12 +62,18 @@ class ForeignCluster:
             run(["kind", "delete", "cluster", "--name", KIND_CLUSTER])
 
     def images(self, names: Sequence[str] = ()) -> Mapping[str, str]:
-        """Build with docker and load into kind. A named context is given the references only: its nodes must be able to pull them."""
+        """Build with docker and load into kind. A named context is given the references only.
+
+        Its nodes must be able to pull them.
+        """
         wanted = images.chosen(names)
         if self.kind is Kind.KIND:
             for image in wanted:
                 target = ("--target", image.target) if image.target else ()
-                run(["docker", "build", "-q", "-f", image.dockerfile, "-t", image.reference, *target, "."], cwd=REPOSITORY)
+                run(
+                    ["docker", "build", "-q", "-f", image.dockerfile, "-t", image.reference, *target, "."],
+                    cwd=REPOSITORY,
+                )
                 run(["kind", "load", "docker-image", "--name", KIND_CLUSTER, image.reference])
         return {image.name: image.reference for image in wanted}
 
@@ -80,10 +89,16 @@ def open_cluster(environ: Mapping[str, str] = os.environ, progress: Progress | N
         case Kind.KIND:
             for command in ("docker", "kind", "kubectl"):
                 if shutil.which(command) is None:
-                    raise LabError(f"CLUSTER=kind needs {command}, which is not on the path. Install it, or leave CLUSTER out for the lab.")
+                    raise LabError(
+                        f"CLUSTER=kind needs {command}, which is not on the path. Install it, or "
+                        "leave CLUSTER out for the lab."
+                    )
             return ForeignCluster(Kind.KIND, f"kind-{KIND_CLUSTER}")
         case Kind.CURRENT:
             context = environ.get("CONTEXT", "")
             if not context:
-                raise LabError("CLUSTER=current: no context is taken without being named. Add CONTEXT=name; `kubectl config get-contexts` lists them.")
+                raise LabError(
+                    "CLUSTER=current: no context is taken without being named. Add CONTEXT=name; "
+                    "`kubectl config get-contexts` lists them."
+                )
             return ForeignCluster(Kind.CURRENT, context)

@@ -1,7 +1,8 @@
-"""The images of the lab: each built once from files whose hash names the archive, so that a second run builds nothing.
+"""The images of the lab: each built once from files whose hash names the archive, so a second run builds nothing.
 
-No registry is asked for anything: the base is made by debootstrap from the mirror that this machine's apt uses, the pause image is one static
-binary, everything else is built on the base by buildah, the product's two images with the product's own Dockerfile.
+No registry is asked for anything: the base is made by debootstrap from the mirror that this machine's apt uses, the
+pause image is one static binary, everything else is built on the base by buildah, the product's two images with the
+product's own Dockerfile.
 """
 
 import hashlib
@@ -24,7 +25,15 @@ from tests.lab.progress import Progress, attempt, run
 
 BASE = "localhost/base:lab"
 BASE_PACKAGES = ("python3-minimal", "libpython3-stdlib", "ca-certificates")
-BASE_DROPPED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/info", "var/log/bootstrap.log")
+BASE_DROPPED = (
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/info",
+    "var/log/bootstrap.log",
+)
 RECIPE = "1"  # counted up when the steps below change what they make from the same files
 CERTIFICATES = "/etc/ssl/certs"  # mounted into builds: pip inside then trusts what this machine trusts
 KEPT_LAYERS = 150
@@ -32,7 +41,9 @@ KEPT_LAYERS = 150
 
 @dataclass(frozen=True)
 class Image:
-    """One image: what it is called, the Dockerfile and its target, and the files of the repository that it is made from."""
+    """One image: what it is called, the Dockerfile and its target, and the files of the repository that it is made
+    from.
+    """
 
     name: str
     dockerfile: str
@@ -106,7 +117,7 @@ def build(layout: Layout, progress: Progress, names: Sequence[str] = ()) -> dict
         if not tar.is_file():
             make_base(layout, progress, base, mirror, suite)
             with progress.step(f"building image {image.reference}"):
-                build_one(layout, image, files, tar)
+                build_one(layout, image, base, files, tar)
             for old in layout.images.glob(f"{image.name}-*.tar"):
                 if old != tar:
                     old.unlink()
@@ -115,15 +126,25 @@ def build(layout: Layout, progress: Progress, names: Sequence[str] = ()) -> dict
     return made
 
 
-def build_one(layout: Layout, image: Image, files: Mapping[str, bytes], tar: Path) -> None:
+def build_one(layout: Layout, image: Image, base: str, files: Mapping[str, bytes], tar: Path) -> None:
     """Build one image in a folder that holds exactly the files that its key covers, and write its archive."""
     with tempfile.TemporaryDirectory(prefix="context-", dir=layout.images) as scratch:
         context = Path(scratch)
         for name, content in files.items():
             (context / name).parent.mkdir(parents=True, exist_ok=True)
             (context / name).write_bytes(content)
-        words = ["bud", "--layers", "--isolation", "chroot", "--quiet", "-f", str(context / image.dockerfile), "-t", image.reference]
-        words += ["--build-arg", f"BASE={BASE}", *pip_words(), "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
+        words = [
+            "bud",
+            "--layers",
+            "--isolation",
+            "chroot",
+            "--quiet",
+            "-f",
+            str(context / image.dockerfile),
+            "-t",
+            image.reference,
+        ]
+        words += ["--build-arg", f"BASE=localhost/base:{base}", *pip_words(), "-v", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
         builder(layout, *words, *(("--target", image.target) if image.target else ()), str(context))
     export(layout, image.reference, tar)
 
@@ -150,7 +171,16 @@ def builder(layout: Layout, *words: str) -> str:
 def buildah(layout: Layout, *words: str) -> list[str]:
     """Give the words of a buildah command in the lab's own store."""
     store = layout.cache / "buildah"
-    return ["buildah", "--root", str(store / "root"), "--runroot", str(store / "run"), "--storage-driver", driver(store), *words]
+    return [
+        "buildah",
+        "--root",
+        str(store / "root"),
+        "--runroot",
+        str(store / "run"),
+        "--storage-driver",
+        driver(store),
+        *words,
+    ]
 
 
 def settings(layout: Layout) -> dict[str, str]:
@@ -162,7 +192,10 @@ def settings(layout: Layout) -> dict[str, str]:
 
 
 def driver(store: Path) -> str:
-    """Choose `overlay` where overlay file systems can be mounted, else `vfs` (slower, works everywhere); decided once for a store."""
+    """Choose `overlay` where overlay file systems can be mounted, else `vfs` (slower, works everywhere).
+
+    Decided once for a store.
+    """
     decided = store / "driver"
     if not decided.is_file():
         store.mkdir(parents=True, exist_ok=True)
@@ -220,14 +253,21 @@ def pause_tar(layout: Layout) -> Path:
 
 
 def pause(layout: Layout, progress: Progress) -> None:
-    """Make the pause image: busybox, asleep. Written by hand as a docker archive: no builder is needed to bring the lab up."""
+    """Make the pause image: busybox, asleep. Written by hand as a docker archive.
+
+    No builder is needed to bring the lab up.
+    """
     tar = pause_tar(layout)
     if tar.is_file():
         return
     progress.line("making the pause image")
     tar.parent.mkdir(parents=True, exist_ok=True)
     fresh = tar.with_suffix(".new")
-    fresh.write_bytes(archive(PAUSE_IMAGE, {"bin/busybox": Path("/bin/busybox").read_bytes()}, ["/bin/busybox", "sleep", "2147483647"]))
+    fresh.write_bytes(
+        archive(
+            PAUSE_IMAGE, {"bin/busybox": Path("/bin/busybox").read_bytes()}, ["/bin/busybox", "sleep", "2147483647"]
+        )
+    )
     fresh.rename(tar)
 
 
@@ -242,7 +282,11 @@ def archive(reference: str, files: Mapping[str, bytes], entrypoint: Sequence[str
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": [layer_name]}]
-    parts = {"config.json": json.dumps(config).encode(), layer_name: layer, "manifest.json": json.dumps(manifest).encode()}
+    parts = {
+        "config.json": json.dumps(config).encode(),
+        layer_name: layer,
+        "manifest.json": json.dumps(manifest).encode(),
+    }
     return tar_of({name: (content, 0o644) for name, content in parts.items()})
 
 

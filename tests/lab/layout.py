@@ -1,6 +1,7 @@
 """Where things are: every name, address and path of the lab, in one frozen value.
 
-Names and addresses are constants because they must be found again after a crash by a process that knows nothing else. One lab per machine.
+Names and addresses are constants because they must be found again after a crash by a process that knows nothing else.
+One lab per machine.
 """
 
 import os
@@ -70,7 +71,10 @@ class Layout:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Layout":
-        """Read XDG_CACHE_HOME, HOME and RESONANCE_LAB_STATE. Refuses a state folder inside the checkout or too long for unix sockets."""
+        """Read XDG_CACHE_HOME, HOME and RESONANCE_LAB_STATE.
+
+        Refuses a state folder inside the checkout or too long for unix sockets.
+        """
         home = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or "/root") / ".cache")
         cache = home / "resonance-lab"
         state = Path(environ.get("RESONANCE_LAB_STATE") or cache / "state")
@@ -79,7 +83,8 @@ class Layout:
         longest = f"{state}/node1/kubelet/device-plugins/kubelet.sock"
         if len(longest.encode()) > SOCKET_LIMIT:
             raise LabError(
-                f"RESONANCE_LAB_STATE: {state} is too long for unix sockets ({longest}). Name a shorter folder, such as /var/tmp/rlab."
+                f"RESONANCE_LAB_STATE: {state} is too long for unix sockets ({longest}). Name a "
+                "shorter folder, such as /var/tmp/rlab."
             )
         return cls(cache, state)
 

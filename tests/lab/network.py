@@ -1,7 +1,8 @@
 """The wires of the lab, as lists of commands: one bridge, one cable per node, and the rules that cut a node off.
 
-Pods hang on point-to-point cables (the CNI plugin `ptp`), not on a bridge: so each of their packets passes the node's own forwarding, where
-services and cuts see it. On a bridge the answer of a neighbour would bypass the service's address translation.
+Pods hang on point-to-point cables (the CNI plugin `ptp`), not on a bridge: so each of their packets passes the node's
+own forwarding, where services and cuts see it. On a bridge the answer of a neighbour would bypass the service's
+address translation.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,10 @@ def bridge_up() -> list[Command]:
 
 
 def cable_up(node: Node, pid: int) -> list[Command]:
-    """Commands on the host: a cable from the bridge into the namespace of process `pid`, and the way to the node's pods."""
+    """Commands on the host.
+
+    A cable from the bridge into the namespace of process `pid`, and the way to the node's pods.
+    """
     return [
         ("ip", "link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", str(pid)),
         ("ip", "link", "set", node.link, "master", BRIDGE, "up"),
@@ -61,8 +65,9 @@ def links() -> list[str]:
 def cut_rules(node: Node, cut: Cut, addresses: Sequence[str] = ()) -> str:
     """Write the nftables chains of one cut, for `nft -f` inside the node.
 
-    APISERVER stops every packet to and from the API server, the node's own and its pods'. REDIS stops what the node's pods exchange with the Redis
-    ports of any address, which outlives a new pod address; or with exactly the given `address:port` pairs.
+    APISERVER stops every packet to and from the API server, the node's own and its pods'. REDIS stops what the node's
+    pods exchange with the Redis ports of any address, which outlives a new pod address; or with exactly the given
+    `address:port` pairs.
     """
     if cut is Cut.EVERYTHING:
         raise ValueError("a node is cut off from everything by its cable, not by rules")
@@ -70,7 +75,10 @@ def cut_rules(node: Node, cut: Cut, addresses: Sequence[str] = ()) -> str:
         pairs = [(f"ip daddr {HOST} tcp dport {API_PORT}", f"ip saddr {HOST} tcp sport {API_PORT}")]
     elif addresses:
         pairs = [
-            (f"ip saddr {node.pods} ip daddr {address} tcp dport {port}", f"ip daddr {node.pods} ip saddr {address} tcp sport {port}")
+            (
+                f"ip saddr {node.pods} ip daddr {address} tcp dport {port}",
+                f"ip daddr {node.pods} ip saddr {address} tcp sport {port}",
+            )
             for address, _, port in (text.rpartition(":") for text in addresses)
         ]
     else:
@@ -78,7 +86,8 @@ def cut_rules(node: Node, cut: Cut, addresses: Sequence[str] = ()) -> str:
         pairs = [(f"ip saddr {node.pods} tcp dport {{ {ports} }}", f"ip daddr {node.pods} tcp sport {{ {ports} }}")]
     rules = "\n".join(f"    {there} drop\n    {back} drop" for there, back in pairs)
     chains = "\n".join(
-        f"  chain {cut.value}_{hook} {{\n    type filter hook {hook} priority -10; policy accept;\n{rules}\n  }}" for hook in ("input", "output", "forward")
+        f"  chain {cut.value}_{hook} {{\n    type filter hook {hook} priority -10; policy accept;\n{rules}\n  }}"
+        for hook in ("input", "output", "forward")
     )
     return f"table inet {TABLE} {{\n{chains}\n}}\n"
 

@@ -24,7 +24,24 @@ def write_certificates(layout: Layout) -> None:
     folder = layout.pki
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     extensions = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    run(["openssl", "req", "-x509", *CURVE, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=lab-ca", "-days", DAYS, *extensions], cwd=folder)
+    run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            *CURVE,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+            "-subj",
+            "/CN=lab-ca",
+            "-days",
+            DAYS,
+            *extensions,
+        ],
+        cwd=folder,
+    )
     run(["openssl", "genrsa", "-out", "sa.key", "2048"], cwd=folder)
     run(["openssl", "rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub"], cwd=folder)
     sign(folder, "apiserver", "/CN=kube-apiserver", API_NAMES)
@@ -40,4 +57,20 @@ def sign(folder: Path, name: str, subject: str, names: str = "") -> None:
     use = "extendedKeyUsage=serverAuth,clientAuth\n" + (f"subjectAltName={names}\n" if names else "")
     (folder / f"{name}.ext").write_text(use)
     authority = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial")
-    run(["openssl", "x509", "-req", "-in", f"{name}.csr", *authority, "-out", f"{name}.crt", "-days", DAYS, "-extfile", f"{name}.ext"], cwd=folder)
+    run(
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            *authority,
+            "-out",
+            f"{name}.crt",
+            "-days",
+            DAYS,
+            "-extfile",
+            f"{name}.ext",
+        ],
+        cwd=folder,
+    )

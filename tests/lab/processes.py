@@ -1,4 +1,7 @@
-"""The daemons of the lab: started into its control group, remembered by pid and birth, and killed, paused, resumed, started again by name."""
+"""The daemons of the lab: started into its control group, remembered by process id and birth.
+
+By name they are killed, paused, resumed and started again.
+"""
 
 import json
 import os
@@ -17,7 +20,9 @@ END_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Daemon:
-    """What to run: a name that is unique in the lab, the command line, and the variables that it adds to a bare environment."""
+    """What to run: a name that is unique in the lab, the command line, and the variables that it adds to a bare
+    environment.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -26,7 +31,10 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Record:
-    """A daemon that was started: its process id and birth (clock ticks since boot, so that a reused id is not taken for it)."""
+    """A daemon that was started.
+
+    Its process id and birth (clock ticks since boot, so that a reused id is not taken for it).
+    """
 
     daemon: Daemon
     pid: int
@@ -71,24 +79,30 @@ def record_of(layout: Layout, name: str) -> Record:
     """Give the record of a daemon; an unknown name is an error that lists the known ones."""
     known = records(layout)
     if name not in known:
-        raise LabError(f"process: {name!r} is not of this lab. It has: {', '.join(known) or 'none, as it is down; try `make lab`'}.")
+        raise LabError(
+            f"process: {name!r} is not of this lab. It has: "
+            f"{', '.join(known) or 'none, as it is down; try `make lab`'}."
+        )
     return known[name]
 
 
 def start(layout: Layout, daemon: Daemon, group: Path) -> Record:
-    """Start a daemon in the control group, its output appended to log/<name>.log. A daemon that runs already is left alone."""
+    """Start a daemon in the control group, its output appended to log/<name>.log.
+
+    A daemon that runs already is left alone.
+    """
     known = records(layout).get(daemon.name)
     if known is not None and known.alive():
         return known
     layout.logs.mkdir(parents=True, exist_ok=True)
     log = layout.logs / f"{daemon.name}.log"
-    # The shell moves itself into the group, starts the daemon there, says its id and leaves: the daemon outlives this program and is nobody's zombie.
+    # The shell moves itself into the group, starts the daemon there, says its id and leaves: the daemon outlives this
+    # program and is nobody's zombie.
     script = 'echo $$ > "$0" && log=$1 && shift && { "$@" < /dev/null >> "$log" 2>&1 & echo $!; }'
     started = subprocess.run(
         ["/bin/sh", "-c", script, str(group / "cgroup.procs"), str(log), *daemon.argv],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env=dict(daemon.environment),
         cwd="/",
@@ -125,5 +139,8 @@ def wait_until_dead(pids: Sequence[int]) -> None:
     deadline = time.monotonic() + END_SECONDS
     while left := [pid for pid in pids if birth_of(pid) is not None]:
         if time.monotonic() > deadline:
-            raise LabError(f"processes {left} did not end within {END_SECONDS:.0f} s of SIGKILL. They hang in the kernel; only a reboot ends such.")
+            raise LabError(
+                f"processes {left} did not end within {END_SECONDS:.0f} s of SIGKILL. They hang in "
+                "the kernel; only a reboot ends such."
+            )
         time.sleep(0.02)

@@ -1,4 +1,7 @@
-"""Long steps that show they are alive: a line when a step starts, at least every 15 s while it runs, and one with its time when it ends."""
+"""Long steps that show they are alive.
+
+A line when a step starts, one at least every 15 s while it runs, and one with its time when it ends.
+"""
 
 import os
 import subprocess
@@ -64,8 +67,7 @@ def run(
             env=None if environment is None else {**os.environ, **environment},
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
@@ -83,6 +85,9 @@ def attempt(command: Sequence[str | Path], environment: Mapping[str, str] | None
     """Run a command whose failure is an answer, not an error; True means that it succeeded."""
     argv, variables = [str(word) for word in command], {**os.environ, **(environment or {})}
     try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=variables).returncode == 0
+        return (
+            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=variables).returncode
+            == 0
+        )
     except FileNotFoundError:
         return False

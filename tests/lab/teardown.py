@@ -1,7 +1,8 @@
 """Taking the lab down, from any state, with no memory of how it came up.
 
-What there can be is known by name: a control group tree, links, a state folder, a few kernel settings. Each step looks at what is there and takes
-that away; a step that finds nothing does nothing. So `down` is the same after a good day, after a crash of the lab, and when it runs twice.
+What there can be is known by name: a control group tree, links, a state folder, a few kernel settings. Each step
+looks at what is there and takes that away; a step that finds nothing does nothing. So `down` is the same after a good
+day, after a crash of the lab, and when it runs twice.
 """
 
 import json
@@ -41,7 +42,9 @@ def setting_path(name: str) -> Path:
 
 def remember_settings(layout: Layout, made_folders: Iterable[str]) -> None:
     """Write down the host's settings, and which mount points were made, before the lab changes anything."""
-    settings = {name: setting_path(name).read_text().strip() for name in KERNEL_SETTINGS if setting_path(name).is_file()}
+    settings = {
+        name: setting_path(name).read_text().strip() for name in KERNEL_SETTINGS if setting_path(name).is_file()
+    }
     (layout.state / SETTINGS_FILE).write_text(json.dumps({"settings": settings, "folders": list(made_folders)}))
 
 
@@ -67,7 +70,10 @@ def kill_all(layout: Layout) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > deadline:
-            raise LabError(f"processes {sorted(pids)} survive SIGKILL for {DEADLINE_SECONDS:.0f} s: they hang in the kernel. Reboot, then `make lab`.")
+            raise LabError(
+                f"processes {sorted(pids)} survive SIGKILL for {DEADLINE_SECONDS:.0f} s: they hang in "
+                "the kernel. Reboot, then `make lab`."
+            )
         time.sleep(0.02)
     wait_until_dead([record.pid for record in records(layout).values() if record.alive()])
 
@@ -119,7 +125,10 @@ def wait_for_ports(ports: Iterable[int] = PORTS) -> None:
     for port in ports:
         while listening(port):
             if time.monotonic() > deadline:
-                raise LabError(f"port {port}: something that is not the lab listens there. End it (`ss -ltnp 'sport = :{port}'`), then try again.")
+                raise LabError(
+                    f"port {port}: something that is not the lab listens there. End it (`ss -ltnp "
+                    f"'sport = :{port}'`), then try again."
+                )
             time.sleep(0.05)
 
 
