@@ -8,6 +8,7 @@ sends a transaction twice without knowing breaks the history, so redis-py's own 
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -118,14 +119,33 @@ class TrustedConnection(redis.SSLConnection):
         self._context = context
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
-        return self._context.wrap_socket(sock, server_hostname=self.host)
+        try:
+            return self._context.wrap_socket(sock, server_hostname=self.host)
+        except TimeoutError:
+            if _speaks_plain_text(self.host, self.port):
+                raise PlainTextServer from None
+            raise
 
 
-def connect(settings: StoreSettings) -> redis.Redis:
+class PlainTextServer(OSError):
+    """The port answers Redis's protocol without TLS."""
+
+
+def _speaks_plain_text(host: str, port: int) -> bool:
+    """Ask without telling anything: a Redis that waits for plain text leaves a TLS greeting unanswered."""
+    try:
+        with socket.create_connection((host, port), timeout=1) as probe:
+            probe.sendall(b"PING\r\n")
+            return probe.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
+
+
+def connect(settings: StoreSettings, context: ssl.SSLContext) -> redis.Redis:
     """A client; it connects at its first command."""
     pool = redis.ConnectionPool(
         connection_class=TrustedConnection,
-        context=trust(settings),
+        context=context,
         host=settings.host,
         port=settings.port,
         db=settings.database,
@@ -161,6 +181,8 @@ def translate(error: Exception, address: str) -> StoreError:
     """One of our errors for any error of redis-py, ssl or the socket; the text says host, reason and remedy."""
     chain = list(_causes(error))
     for each in chain:
+        if isinstance(each, PlainTextServer):
+            return StoreRefused(f"Redis at {address} refused: this port speaks plain text. Use its TLS port.")
         if isinstance(each, ssl.SSLError):
             return _translate_tls(each, address)
     text = str(error)

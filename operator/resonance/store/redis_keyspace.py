@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, connect, translate
+from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, connect, translate, trust
 from resonance.store.keyspace import Argument, Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
 
 
@@ -16,7 +16,8 @@ class RedisKeyspace:
 
     def __init__(self, settings: StoreSettings) -> None:
         self.address = settings.address
-        self._client = connect(settings)
+        self.trusted = trust(settings)
+        self._client = connect(settings, self.trusted)
         self._script = ""
 
     def read(self, queries: Sequence[Query]) -> Reading:
