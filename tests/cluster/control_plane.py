@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import LabError, pki
+from tests.lab import LabError, build, pki
 from tests.lab.layout import Layout
+from tests.lab.progress import Progress
 
 API_PORT, ETCD_PORT, PEER_PORT = 16443, 22379, 22380
 START_SECONDS = 60.0
@@ -61,7 +62,9 @@ class Kubectl:
 
     def namespace(self, name: str, labels: Mapping[str, str] | None = None) -> str:
         """Make a namespace that pods can be created in, and give its name."""
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}}, name)
+        self.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}}, name
+        )
         self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}, name)
         return name
 
@@ -78,16 +81,14 @@ def wait_for(said: str, seconds: float, *, poll: float = 0.1) -> Iterator[float]
 @contextmanager
 def api_server(folder: Path) -> Iterator[Kubectl]:
     """Run an API server on this machine until the block ends, with everything it writes in `folder`."""
-    program = Layout.from_environment().bin
-    if not (program / "kube-apiserver").exists():
-        raise LabError(f"{program}: the programs of the lab are not there. Run `make lab` first.")
+    programs = _programs()
     private = Layout(cache=folder, state=folder)
     pki.write_certificates(private)
-    kubectl = Kubectl(program / "kubectl", folder / "admin.conf")
+    kubectl = Kubectl(programs["kubectl"], folder / "admin.conf")
     (folder / "admin.conf").write_text(json.dumps(_kubeconfig(private.pki)))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for command in (_etcd(program, folder), _kube_apiserver(program, private.pki)):
+        for command in (_etcd(programs["etcd"], folder), _kube_apiserver(programs["kube-apiserver"], private.pki)):
             with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
                 started.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
         for _ in wait_for("the API server is ready", START_SECONDS):
@@ -98,15 +99,27 @@ def api_server(folder: Path) -> Iterator[Kubectl]:
         yield kubectl
     finally:
         for process in reversed(started):
-            process.kill()      # a polite API server keeps its port for a minute
+            process.kill()  # a polite API server keeps its port for a minute
             process.wait()
         shutil.rmtree(folder / "etcd", ignore_errors=True)
+
+
+def _programs() -> Mapping[str, Path]:
+    """The lab's programs, by name; built first if they are not in its cache."""
+    layout = Layout.from_environment()
+    build.build_all(layout, Progress())
+    modules = build.modules(build.versions())
+    return {
+        program.name: build.folder_of(module, layout) / program.name
+        for module in modules
+        for program in module.programs
+    }
 
 
 def _etcd(program: Path, folder: Path) -> Sequence[str]:
     client, peer = f"http://127.0.0.1:{ETCD_PORT}", f"http://127.0.0.1:{PEER_PORT}"
     return [
-        str(program / "etcd"),
+        str(program),
         f"--data-dir={folder}/etcd",
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
@@ -120,7 +133,7 @@ def _etcd(program: Path, folder: Path) -> Sequence[str]:
 
 def _kube_apiserver(program: Path, certificates: Path) -> Sequence[str]:
     return [
-        str(program / "kube-apiserver"),
+        str(program),
         f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
         "--bind-address=127.0.0.1",
         f"--secure-port={API_PORT}",
