@@ -1,4 +1,4 @@
-"""The life of the lab on this machine: up, a pod in it, faults and their end, down with nothing left, up again after a crash.
+"""The life of the lab: up, pods in it, faults and their end, down with nothing left, up again after a crash.
 
 These tests take the lab down and up: whatever ran in it is gone afterwards. They leave it down.
 """
@@ -101,7 +101,7 @@ def node_is(lab: Lab, node: str, status: str) -> None:
 
 
 def hears(lab: Lab, node: str) -> bool:
-    """Ask the service `web`, by name, from the client on a node (from the outside of its container, so that no API server is needed)."""
+    """Ask the service `web`, by name, from the client on a node; without `kubectl exec`, so that no API server is needed."""
     target = f"web.{NAMESPACE}.svc.cluster.local"
     client = process_of(lab.layout, ContainerName(NAMESPACE, f"client-{node}", "app"))
     enter = ["nsenter", f"--net=/proc/{client}/ns/net", f"--mount=/proc/{client}/ns/mnt", "--"]
