@@ -2,8 +2,8 @@
 
 The argument: intervals are cells of a grid that begins with the host and is shifted by a stable jitter of the member,
 so that members that started together do not write together. A capture belongs to the cell in which it started, and each
-cell has at most one: what is late coalesces. A capture that is slow to take stretches the interval to four times its own
-time, so that snapshots never cost an app more than a quarter of its time; the decision says so. Nothing here knows why
+cell has at most one: what is late coalesces. A capture that is slow to take stretches the interval to four times its
+own time, so that snapshots never cost an app more than a quarter of its time; the decision says so. Nothing knows why
 the store is away: captures go on, and only the store's own attempts back off (:func:`retry_delay`).
 
 All times are ms on one steady clock.
