@@ -1,8 +1,8 @@
 """State ⇄ bytes: the JSON that apps speak, and the sealed blobs that Redis keeps (docs/format.md).
 
 Parsing slices the document and keeps each object's own bytes; nothing is decoded and encoded again on the way to a
-snapshot or back, so numbers stay exact. What is new since the previous capture is also checked by a second parser, which
-refuses what the first lets pass (numbers that overflow).
+snapshot or back, so numbers stay exact. What is new since the previous capture is also checked by a second parser,
+which refuses what the first lets pass (numbers that overflow).
 
 A sealed blob says how large it is before anybody allocates, and proves each of its bits.
 """
@@ -26,7 +26,8 @@ from resonance.model.state import EMPTY, METRICS, Delta, Entries, State
 _MAGIC = b"RSNB"
 _VERSION = 1
 _BASE, _DELTA = b"B", b"D"
-_HEADER = struct.Struct("<4sBcQ32s")
+_FRONT = struct.Struct("<4sBcQ")
+_PROOF_BYTES = 32
 _LEVEL = 3
 _SLACK = 4096
 """Room beyond maxBytes for what a blob adds around the state: names of kinds and lists of removed ids."""
@@ -37,8 +38,8 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def parse_state(document: bytes, previous: State = EMPTY) -> State:
     """The state in an export. Entries equal to ``previous`` byte for byte are not checked a second time.
 
-    Raises :class:`StateNotUnderstood` naming the place: not UTF-8, not JSON, NaN or overflowing numbers, duplicate keys, a kind
-    that is not an object of objects, a reserved name.
+    Raises :class:`StateNotUnderstood` naming the place: not UTF-8, not JSON, NaN or overflowing numbers, duplicate
+    keys, a kind that is not an object of objects, a reserved name.
     """
     try:
         document.decode()
@@ -191,8 +192,15 @@ def seal_delta(delta: Delta) -> bytes:
 
 
 def _seal(kind: bytes, payload: bytes) -> bytes:
-    proof = blake2b(kind + payload, digest_size=32).digest()
-    return _HEADER.pack(_MAGIC, _VERSION, kind, len(payload), proof) + zstandard.compress(payload, _LEVEL)
+    front = _FRONT.pack(_MAGIC, _VERSION, kind, len(payload))
+    compressed = zstandard.compress(payload, _LEVEL)
+    return front + _prove(front, compressed) + compressed
+
+
+def _prove(front: bytes, compressed: bytes | memoryview) -> bytes:
+    proof = blake2b(front, digest_size=_PROOF_BYTES)
+    proof.update(compressed)
+    return proof.digest()
 
 
 def open_base(blob: bytes | None, where: str, max_bytes: int) -> State:
@@ -223,19 +231,20 @@ def open_delta(blob: bytes | None, where: str, max_bytes: int) -> Delta:
 def _open(kind: bytes, blob: bytes | None, where: str, max_bytes: int) -> bytes:
     if blob is None:
         raise StoreDamaged(f"{where}: missing (evicted or deleted)")
-    if len(blob) < _HEADER.size:
+    start = _FRONT.size + _PROOF_BYTES
+    if len(blob) < start:
         raise StoreDamaged(f"{where}: cut to {len(blob)} bytes")
-    magic, version, found, size, proof = _HEADER.unpack_from(blob)
+    magic, version, found, size = _FRONT.unpack_from(blob)
     if magic != _MAGIC or found != kind:
         raise StoreDamaged(f"{where}: not a {'base' if kind == _BASE else 'delta'} blob")
     if version != _VERSION:
         raise StoreDamaged(f"{where}: format {version} is newer than this version reads (1). Upgrade the agent.")
     if size > max_bytes * 2 + _SLACK:
         raise StoreDamaged(f"{where}: declares {size} bytes, more than maxBytes allows")
-    payload = _inflate(memoryview(blob)[_HEADER.size :], size, where)
-    if blake2b(kind + payload, digest_size=32).digest() != proof:
+    compressed = memoryview(blob)[start:]
+    if _prove(blob[: _FRONT.size], compressed) != blob[_FRONT.size : start]:
         raise StoreDamaged(f"{where}: does not match its proof")
-    return payload
+    return _inflate(compressed, size, where)
 
 
 def _inflate(compressed: memoryview, size: int, where: str) -> bytes:

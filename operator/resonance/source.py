@@ -1,8 +1,8 @@
 """Reading the state out of a live process: one HTTP GET, bounded in time and size (docs/contract.md).
 
-One connection is kept open; a request that meets a connection which the app has closed meanwhile is sent once more, which is
-safe for a GET. A certificate of the app is not verified, as the kubelet's probes do not either: the peer is named by the
-pod's own address.
+One connection is kept open; a request that meets a connection which the app has closed meanwhile is sent once more,
+which is safe for a GET. A certificate of the app is not verified, as the kubelet's probes do not either: the peer is
+named by the pod's own address.
 """
 
 from __future__ import annotations

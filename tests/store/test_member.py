@@ -6,17 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from resonance.codec import encode_state
 from resonance.engine.writer import Writer
 from resonance.model.commit import Proof
 from resonance.model.errors import StoreUnreachable
+from resonance.model.manifest import Manifest
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.report import Outcome
 from resonance.model.retention import RECENT, TIPS
 from resonance.model.state import State, digest
-from resonance.codec import encode_state
 from resonance.store.keyspace import Keyspace
-from resonance.store.member import Member, load, restore
+from resonance.store.member import Member, load
 from resonance.store.redis_keyspace import RedisKeyspace
+from resonance.store.restore import restore
 from resonance.testing import MemoryKeyspace
 from tests.redis_server import TlsRedis
 
@@ -36,9 +38,18 @@ def writer(keyspace: Keyspace, uid: str = "pod-a", epoch: int = 1, files: Mappin
     return made
 
 
-def save(by: Writer, what: State, proof: Proof | None = Proof("p1", None)) -> Outcome:
+FOUNDER = Proof("p1", None)
+
+
+def save(by: Writer, what: State, proof: Proof | None = FOUNDER) -> Outcome:
     capture = by.prepare(encode_state(what), proof, taken_at_ms=1)
     return by.commit(capture).outcome
+
+
+def given(keyspace: Keyspace, manifest: Manifest) -> State:
+    found = restore(keyspace, MEMBER, load(keyspace, MEMBER), max_bytes=MAX_BYTES, wanted=manifest.__eq__)
+    assert found is not None
+    return found.state
 
 
 def newest(keyspace: Keyspace) -> State:
@@ -72,12 +83,7 @@ def test_a_hundred_changes_each_restore_from_live_state_and_the_last_sixty_from_
         assert newest(keyspace) == now
     record = load(keyspace, MEMBER).record
     assert len(record.recent) == RECENT
-    for manifest in record.recent:
-        found = restore(
-            keyspace, MEMBER, load(keyspace, MEMBER), max_bytes=MAX_BYTES, wanted=lambda m, w=manifest: m == w
-        )
-        assert found is not None
-        assert found.state == saved[manifest.seq]
+    assert [given(keyspace, each) for each in record.recent] == [saved[each.seq] for each in record.recent]
 
 
 def test_no_blob_outlives_the_snapshots_that_need_it(server: TlsRedis) -> None:

@@ -1,12 +1,14 @@
-"""One pod's snapshots, turn by turn: capture, restore file, commit, report. The same code in the agent and the operator.
+"""One pod's snapshots, turn by turn: capture, restore file, commit, report. The same code in the agent and the
+operator.
 
 The order is the promise. The file is written before the commit, so that an app which dies in between restarts with what
-is about to be acknowledged; a capture that failed, is cut short or would be put in quarantine never touches it. A commit
-that Redis did not answer stays pending: the next turn replaces it by a newer capture, or commits it again as the same one.
+is about to be acknowledged; a capture that failed, is cut short or would be put in quarantine never touches it. A
+commit that Redis did not answer stays pending: the next turn replaces it by a newer capture, or commits it again as
+the same one.
 
-States of a session: *unclaimed* (no member yet: captures only reach the file), *holding*, *superseded* (another pod writes the
-member: captures go into a key of their own, never restored by itself). Unless it holds, each turn claims anew, which the
-store grants only to a pod that the operator lists. One thread at a time; the host owns the clock.
+States of a session: *unclaimed* (no member yet: captures only reach the file), *holding*, *superseded* (another pod
+writes the member: captures go into a key of their own, never restored by itself). Unless it holds, each turn claims
+anew, which the store grants only to a pod that the operator lists. One thread at a time; the host owns the clock.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class Polled:
 class Session:
     """Snapshots one pod."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a composition: each is a port or a value of its own
         self,
         keyspace: Keyspace,
         keys: WorkloadKeys,
@@ -114,6 +116,7 @@ class Session:
         self._pending_at = Now(0, 0)
         self._good_at: Now | None = None
         self._superseded = False
+        self._lost = False
 
     @property
     def member(self) -> str | None:
@@ -165,14 +168,14 @@ class Session:
     def _ensure_claim(self) -> str:
         """Claim a member unless one is held; say why it can't be claimed now. Without Redis an old claim goes on."""
         try:
-            if self._writer is not None and not self._superseded:
+            if self._writer is not None and not self._lost:
                 self._writer.learn()
                 return ""
             taken = claim(self._keyspace, self._keys, self._who)
             if isinstance(taken, Wait):
                 say_waiting(self._keyspace, self._keys, self._who.uid, self._who.pod, taken.reason)
                 return f"this pod has no member to write: {taken.reason}. Its state stays in the pod."
-            self._writer, self._superseded = self._writer_of(taken), False
+            self._writer, self._lost, self._superseded = self._writer_of(taken), False, False
             self._forget_capture()
             self._writer.learn()
             stop_waiting(self._keyspace, self._keys, [self._who.uid])
@@ -223,6 +226,7 @@ class Session:
         if written.outcome in GOOD:
             gap = self._pending_at.steady_ms - self._good_at.steady_ms if self._good_at is not None else -1
             self._good_at = self._pending_at
+            self._superseded = False
             self.report = replace(
                 self.report,
                 gap_ms=gap,
@@ -237,9 +241,10 @@ class Session:
         if written.outcome is Outcome.QUARANTINED:
             self.report = replace(self.report, quarantined=manifest.incarnation)
             return written.outcome, (
-                f"process {manifest.incarnation} does not prove that it restored this member's state; its captures are put "
-                "aside. Fix the app's restore, or accept this incarnation."
+                f"process {manifest.incarnation} does not prove that it restored this member's state; its captures "
+                "are put aside. Fix the app's restore, or accept this incarnation."
             )
+        self._superseded = True
         self.lose_member()
         return written.outcome, "another pod writes this member now; this pod's state is kept aside and not restored."
 
@@ -249,7 +254,7 @@ class Session:
     def lose_member(self) -> None:
         """The member is another pod's, or nobody's: go on aside, and claim anew at each turn. A release is final."""
         self._who = replace(self._who, previous=self.member, phase=Phase.RUNNING)
-        self._superseded = True
+        self._lost = True
 
     def send_report(self) -> None:
         """Write the report to Redis, stamped with its clock; not when Redis is away or another pod reports."""
@@ -273,10 +278,10 @@ class Session:
         uid = self._who.uid
         ours = record is not None and (record.holder == uid or (record.next is not None and record.next.uid == uid))
         asked = record is not None and record.holder == uid and record.next is not None and not record.next.answered
-        return Polled(record, policy, asked, lost=name is not None and record is not None and not ours)
+        return Polled(record, policy, asked, lost=name is not None and not ours)
 
     def hand_over(self) -> Report:
-        """Commit once more for a waiting newcomer and answer it. The newcomer's first commit ends our right to write."""
+        """Commit once more for a waiting newcomer and answer it; its first commit will end our right to write."""
         report = self.turn()
         name = self.member
         if name is not None and report.outcome in GOOD:

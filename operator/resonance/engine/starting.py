@@ -22,7 +22,8 @@ from resonance.model.restore import (
     decide_restore,
 )
 from resonance.store.keyspace import Keyspace
-from resonance.store.member import Member, Restored, load, restore
+from resonance.store.member import Member, load
+from resonance.store.restore import Restored, restore
 from resonance.store.workload import Claim, claim, read_slot
 
 

@@ -1,9 +1,9 @@
 """The writer of one member: turns captures into snapshots, and knows what it last saw and wrote.
 
-States of a writer: it *knows nothing* (fresh, or after a conflict: the next capture loads the records and saves the whole
-state), or it *knows its base* (the state that is head, so that the next capture sends only what changed). Only one thread
-uses a writer at a time. If it dies at any point, a new one begins by knowing nothing; if the same capture is committed
-twice, the second is a duplicate.
+States of a writer: it *knows nothing* (fresh, or after a conflict: the next capture loads the records and saves the
+whole state), or it *knows its base* (the state that is head, so that the next capture sends only what changed). Only
+one thread uses a writer at a time. If it dies at any point, a new one begins by knowing nothing; if the same capture
+is committed twice, the second is a duplicate.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, paren
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
 from resonance.model.state import EMPTY, State
+from resonance.store.commit import Change, Refused, Saved, change_from, commit, set_aside
 from resonance.store.keyspace import Hash, Keyspace
-from resonance.store.member import Change, Member, Refused, Saved, Seen, change_from, commit, load, set_aside
+from resonance.store.member import Member, Seen, load
 
 _REPLICA_WAIT_MS = 500
 
@@ -58,7 +59,7 @@ class Written:
 class Writer:
     """Commits captures of one pod into one member. ``files`` maps snapshot id → commit of files this pod was given."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a composition: each is a port or a value of its own
         self,
         keyspace: Keyspace,
         member: Member,
@@ -156,7 +157,10 @@ class Writer:
         return head.manifest if found.hash(0) == dict(self._seen.raw_head) else None
 
     def commit(self, capture: Capture, *, replicas: int = 0) -> Written:
-        """Make the capture the head, or put it where it belongs. Raises store errors; then call again with the same one."""
+        """Make the capture the head, or put it where it belongs.
+
+        Raises store errors; then call again with the same one.
+        """
         same = self.unchanged(capture)
         if same is not None:
             return Written(Outcome.UNCHANGED, same)

@@ -5,7 +5,8 @@ The order of the checks is the protocol:
 1. *Fence.* A lower epoch, or the head's epoch with another owner, changes nothing. A higher epoch is installed, if the
    record names it or has lost it in a fail-over.
 2. *Duplicate.* The same commit id as the head: our own earlier attempt, its reply was lost.
-3. *Lineage.* When a head exists, a line that no kept manifest carries is put in quarantine, unless a person accepted this
+3. *Lineage.* When a head exists, a line that no kept manifest carries is put in quarantine, unless a person accepted
+this
    very incarnation. Checked here, at the commit, and nowhere earlier, because a head can appear after the capture.
 4. *Base.* The head moved since the writer last saw it: discard the capture and take another.
 5. *Tip.* If the captured process does not descend from the head, the head is kept as a tip. Always.
@@ -136,8 +137,8 @@ def parent_of(
 ) -> str | None:
     """The commit that the captured process descends from, None when we cannot tell or it started empty.
 
-    ``last`` is (incarnation, commit) of this writer's newest acknowledged commit; ``files`` maps snapshot id → commit of
-    every restore file this pod was given. A head of this very process is an earlier capture of it, whoever wrote it
+    ``last`` is (incarnation, commit) of this writer's newest acknowledged commit; ``files`` maps snapshot id → commit
+    of every restore file this pod was given. A head of this very process is an earlier capture of it, whoever wrote it
     (its reply may have been lost). Not being able to tell costs a kept tip, never a snapshot.
     """
     incarnation = proof.incarnation if proof is not None else nonce

@@ -26,8 +26,9 @@ UNPROVEN = "unproven-"
 class Manifest:
     """One committed snapshot.
 
-    ``state_bytes`` and ``stored_bytes`` are before and after compression; ``taken_at_ms`` is the capturing host's clock,
-    for people only. ``parent`` is the commit that the captured process descends from, None when it started empty.
+    ``state_bytes`` and ``stored_bytes`` are before and after compression; ``taken_at_ms`` is the capturing host's
+    clock, for people only. ``parent`` is the commit that the captured process descends from, None when it started
+    empty.
     """
 
     seq: int

@@ -90,7 +90,10 @@ class WorkloadKeys:
 
 
 def workload_keys(prefix: str, namespace: str, policy: str, workload: str) -> WorkloadKeys:
-    """The keys of workload ``<kind>.<name>``. Raises :class:`InvalidInput` for a prefix that could leave its own space."""
+    """The keys of workload ``<kind>.<name>``.
+
+    Raises :class:`InvalidInput` for a prefix that could leave its own space.
+    """
     if not _PREFIX.match(prefix):
         remedy = (
             "a prefix is 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit. Try 'resonance'."

@@ -1,8 +1,8 @@
 """What a starting process is given: three answers, never mixed.
 
-*Exists*: the verified state. *Never existed*: start without. *Cannot tell*: the policy's ``restore.onUnknown`` decides, and
-never silently. A record that once committed but has no head, and a member that the operator knows to have had
-snapshots, are "cannot tell": an empty start there would be the first step of losing the state.
+*Exists*: the verified state. *Never existed*: start without. *Cannot tell*: the policy's ``restore.onUnknown``
+decides, and never silently. A record that once committed but has no head, and a member that the operator knows to have
+had snapshots, are "cannot tell": an empty start there would be the first step of losing the state.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What stays when a new head arrives: the pure bookkeeping of one member's snapshots and blobs.
 
 Recent snapshots stand in a list, newest first, cut at ``recent``. A snapshot that must outlive that cut (a tip) has its
-manifest in ``kept`` too. A blob is dropped only when no manifest that stays has it in its chain, so cutting the list never
-breaks what is kept.
+manifest in ``kept`` too. A blob is dropped only when no manifest that stays has it in its chain, so cutting the list
+never breaks what is kept.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What a state is, how two states differ, and the digest that proves one.
 
-A state is *kinds* of id → object, and one object ``metrics``. Every object is kept as the very bytes that the app wrote:
-numbers are never re-encoded, so a restored process reads exactly what the old one wrote.
+A state is *kinds* of id → object, and one object ``metrics``. Every object is kept as the very bytes that the app
+wrote: numbers are never re-encoded, so a restored process reads exactly what the old one wrote.
 
-The digest is the sum, modulo 2²⁵⁶, of one BLAKE2b-256 per entry over kind, id and bytes (each length-prefixed). A sum can
-be moved from one state to the next by subtracting what left and adding what came, so its cost follows the change and not
-the size. It guards against damage and mix-ups, not against somebody who can write to Redis: they could rewrite the
-digest itself.
+The digest is the sum, modulo 2²⁵⁶, of one BLAKE2b-256 per entry over kind, id and bytes (each length-prefixed). A sum
+can be moved from one state to the next by subtracting what left and adding what came, so its cost follows the change
+and not the size. It guards against damage and mix-ups, not against somebody who can write to Redis: they could rewrite
+the digest itself.
 """
 
 from __future__ import annotations

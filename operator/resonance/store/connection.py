@@ -1,9 +1,9 @@
 """A TLS connection to Redis that trusts one CA, and the translation of everything that can go wrong there.
 
-The argument: ``rediss://`` only; the CA given is trusted *alone* (a client that adds it to the system's store would accept
-any public certificate); the host name is checked; TLS 1.2 at least; a password is required. No blind retries: a writer that
-sends a transaction twice without knowing breaks the history, so redis-py's own retries are off and the caller decides by
-``error.retry``.
+The argument: ``rediss://`` only; the CA given is trusted *alone* (a client that adds it to the system's store would
+accept any public certificate); the host name is checked; TLS 1.2 at least; a password is required. No blind retries: a
+writer that sends a transaction twice without knowing breaks the history, so redis-py's own retries are off and the
+caller decides by ``error.retry``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class StoreSettings:
 def read_settings(secret: Mapping[str, str]) -> StoreSettings:
     """Settings from the keys of a Secret. Raises :class:`InvalidInput` with the key, the value and the remedy.
 
-    Keys: ``url`` (``rediss://host[:port][/database]``), ``password``, ``ca.crt``; optional ``username``, ``tls.crt`` with ``tls.key``.
+    Keys: ``url`` (``rediss://host[:port][/database]``), ``password``, ``ca.crt``; optional ``username``, ``tls.crt``
+    with ``tls.key``.
     """
     url = secret.get("url", "").strip()
     parts = urlsplit(url)

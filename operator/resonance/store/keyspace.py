@@ -1,9 +1,9 @@
 """The port to Redis: consistent reads, and writes that happen only if what was read still stands.
 
-The argument: the rules of claim, commit and release exist once, as pure functions in ``model``. The store reads, lets the
-function decide, and applies the writes in one script that first compares what was read. If anything differs, nothing is
-written and the caller reads and decides again. So the decision is as atomic as if the script had taken it itself, and the
-model checker in the tests explores the very function that runs in production.
+The argument: the rules of claim, commit and release exist once, as pure functions in ``model``. The store reads, lets
+the function decide, and applies the writes in one script that first compares what was read. If anything differs,
+nothing is written and the caller reads and decides again. So the decision is as atomic as if the script had taken it
+itself, and the model checker in the tests explores the very function that runs in production.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ _ATTEMPTS = 32
 class PolicyRecord:
     """What the operator tells the agents of one workload. Written by the operator only.
 
-    ``every_ms`` is the interval; ``wanted`` the replicas, None where the identity needs none; ``live`` the uids of pods that
-    are live and wanted; ``known`` the newest seq that the operator ever saw, by member; ``deleted`` is the tombstone.
+    ``every_ms`` is the interval; ``wanted`` the replicas, None where the identity needs none; ``live`` the uids of
+    pods that are live and wanted; ``known`` the newest seq that the operator ever saw, by member; ``deleted`` is the
+    tombstone.
     """
 
     cluster: str
