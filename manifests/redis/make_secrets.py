@@ -33,7 +33,7 @@ DAYS = "3650"
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 # What the agent, the operator and their scripts use, and nothing else; keys under the prefix only, no channels.
 COMMANDS = (
-    "ping auth hello client|setname client|setinfo info time wait "
+    "ping auth hello client|setname info time wait "
     "exists type del unlink rename expire persist "
     "get set mget setrange strlen getrange "
     "hset hget hmget hgetall hscan hdel hlen hexists "
