@@ -1,11 +1,13 @@
 """Who may write a member, as pure decisions over the records of one workload.
 
-Every member, numbered slot or named pod, has one record in ``W:slots``. The argument, in the words of SCHEDULES that broke
-earlier drafts (docs/protocol.md lists them):
+Every member, numbered slot or named pod, has one record in ``W:slots``. The argument, in the words of SCHEDULES that
+broke earlier drafts (docs/protocol.md lists them):
 
 - A claim returns what this pod already holds, so a lost reply changes nothing.
-- Parked slots are given out only while fewer are held than wanted, the one released last first, so that a roll-out
-  cannot park the newest state.
+- Parked slots are given out only while fewer are held than wanted, those with a snapshot first and of these the one
+  released last, so that a roll-out cannot park the newest state.
+- A running pod that was superseded goes back to its own slot when that is free. It founds another only while no roll-out
+  is under way.
 - A newcomer at a full workload *reserves*: the holder stays the writer until the newcomer's first commit.
 - Epochs are issued from ``issued``, which never goes back; the head's epoch moves at the first commit.
 - A release names the uid that it releases. A released record is final: its former holder claims anew.
@@ -116,8 +118,8 @@ Slots = Mapping[str, SlotRecord]
 class Claimant:
     """A pod that wants to write. ``member`` is its fixed member for PodName and Node, None for Slot.
 
-    ``previous`` is what it wrote before, for a running pod that lost its member; ``listed`` says that the operator lists
-    the pod as live and wanted, without which a running pod never claims.
+    ``previous`` is what it wrote before, for a running pod that lost its member; ``listed`` says that the operator
+    lists the pod as live and wanted, without which a running pod never claims.
     """
 
     uid: str
@@ -166,7 +168,8 @@ Decision = Hold | Take | Reserve | Wait
 
 
 def decide_claim(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]) -> Decision:
-    """What one pod may have. ``wanted`` is the workload's replicas as the operator wrote them, None when it has not yet.
+    """What one pod may have. ``wanted`` is the workload's replicas as the operator wrote them, None when it has not
+    yet.
 
     ``head_epochs`` maps member → epoch of its head, for members that have one.
     """
@@ -199,7 +202,7 @@ def _claim_slot(slots: Slots, who: Claimant, wanted: int, heads: Mapping[str, in
     if len(held) < wanted:
         parked = [each for each in slots.values() if each.holder is None]
         if parked:
-            newest = max(parked, key=lambda each: (each.released, each.member))
+            newest = max(parked, key=lambda each: (each.committed, each.released, each.member))
             return Take(_taken(newest, newest.member, who, heads))
         return Take(_taken(None, _unused_member(slots), who, heads))
     others = [each for each in held if each.template != who.template and each.next is None]
@@ -209,11 +212,20 @@ def _claim_slot(slots: Slots, who: Claimant, wanted: int, heads: Mapping[str, in
 
 
 def _reclaim_slot(slots: Slots, who: Claimant, wanted: int, heads: Mapping[str, int]) -> Decision:
-    """A running pod carries a state of its own: it may go back to its own parked slot or found a new one, no other's."""
-    own = slots.get(who.previous) if who.previous is not None else None
-    if own is not None and own.holder is None:
-        return Take(_taken(own, own.member, who, heads))
-    if sum(each.holder is not None for each in slots.values()) < wanted:
+    """A running pod carries a state of its own: it may go back to its own slot or found a new one, never take
+    another's.
+
+    Its own record may be missing after a fail-over. While a roll-out is under way, a superseded pod founds nothing: the
+    newcomers would take its fork and leave a parked slot, with somebody's newest state, unused.
+    """
+    held = [each for each in slots.values() if each.holder is not None]
+    if who.previous is not None:
+        own = slots.get(who.previous)
+        if own is None or own.holder is None:
+            return Take(_taken(own, who.previous, who, heads))
+        if any(each.template != who.template for each in held):
+            return Wait(WaitReason.SUPERSEDED)
+    if len(held) < wanted:
         return Take(_taken(None, _unused_member(slots), who, heads))
     return Wait(WaitReason.SUPERSEDED)
 

@@ -1,0 +1,1 @@
+"""The protocol, explored: a readable world that moves by the product's own pure decisions."""

@@ -1,0 +1,331 @@
+"""Everything that may happen next, as (sentence, move): hosts, the operator, Kubernetes, and faults while their budget lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
+
+from resonance.model.claim import Host, Phase, Wait
+
+from tests.protocol import invariants, writer
+from tests.protocol.rules import EmptyStart, EpochMoves, Listing, Newcomer, Rules
+from tests.protocol.world import Kube, Mode, Pod, Stage, World
+
+Move = Callable[[World], World]
+Moves = Iterator[tuple[str, Move]]
+
+
+class Fault(StrEnum):
+    """What may go wrong, or what a person may do, each as often as the world's budget says."""
+
+    KILL = "a pod is killed without a warning"
+    LOST_COMMIT = "a commit's reply is lost"
+    LOST_CLAIM = "a claim's reply is lost"
+    NODE_LOST = "a node is cut off from the API server"
+    CUT = "a pod is cut off from Redis"
+    APP_CRASH = "an app crashes in place and loads the file"
+    APP_IGNORES = "an app crashes in place and ignores the file"
+    DIES_BEFORE_FILE = "an app dies between its export and the file"
+    AGENT_RESTART = "an agent restarts"
+    WRONG_RELEASE = "the operator releases a slot wrongly"
+    FAIL_OVER = "Redis fails over and loses the newest writes"
+    ROLL_OUT = "a person rolls out a new template"
+    ROLL_BACK = "a person undoes the roll-out"
+    SCALE_UP = "a person scales up"
+    SCALE_DOWN = "a person scales down"
+    ACCEPT = "a person accepts the quarantined state"
+    LEASE_OVER = "a lease runs out"
+    BOUND = "a claimant has waited long"
+
+
+def moves(world: World, rules: Rules) -> Moves:
+    """All moves from here. Sentences are unique in one world."""
+    yield from _kubernetes(world)
+    yield from _operator(world, rules)
+    for index, pod in enumerate(world.pods):
+        if pod.stage is not Stage.ENDED:
+            yield from _host(world, rules, index, pod)
+            yield from _faults_of_a_pod(world, rules, index, pod)
+    yield from _faults(world, rules)
+
+
+def step(world: World, move: Move) -> World:
+    """The world after a move, with what must always hold checked."""
+    return invariants.of_a_world(move(world))
+
+
+# --------------------------------------------------------------------------------------------------------- Kubernetes
+
+
+def _kubernetes(world: World) -> Moves:
+    for name in dict.fromkeys(each.workload for each in world.pods) if world.pods else ["web"]:
+        live = [each for each in world.pods if each.kube is Kube.LIVE and each.workload == name]
+        current = [each for each in live if each.template == world.template]
+        old = [each for each in live if each.template != world.template]
+        ready = [each for each in live if each.stage is Stage.STARTED and each.app is not None]
+        if world.paused:
+            yield from _paused(world, name, old, current)
+            continue
+        if len(current) < world.replicas and len(live) < world.replicas + world.surge:
+            yield f"Kubernetes creates p{len(world.pods)} of {name}", partial(_create, workload=name)
+        for pod in old:
+            unready = pod not in ready
+            if unready or len(ready) > world.replicas - (0 if world.surge else 1):
+                yield f"Kubernetes deletes {pod.uid}", partial(_delete, uid=pod.uid)
+        if not old and len(current) > world.replicas:
+            for pod in current:
+                yield f"Kubernetes deletes {pod.uid}", partial(_delete, uid=pod.uid)
+
+
+def _paused(world: World, name: str, old: list[Pod], current: list[Pod]) -> Moves:
+    """A paused roll-out keeps both ReplicaSets at their size."""
+    if len(current) < world.surge:
+        yield f"Kubernetes creates canary p{len(world.pods)} of {name}", partial(_create, workload=name)
+    if len(old) < world.replicas:
+        before = world.template - 1
+        yield f"Kubernetes creates p{len(world.pods)} of {name}, old", partial(_create, workload=name, template=before)
+
+
+def _create(world: World, *, workload: str, template: int | None = None) -> World:
+    made = world.template if template is None else template
+    bad = bool(world.budget.get("bad image")) and made > 0
+    return replace(world, pods=(*world.pods, Pod(f"p{len(world.pods)}", made, workload, bad_image=bad)))
+
+
+def _delete(world: World, *, uid: str) -> World:
+    index = world.index(uid)
+    assert index is not None
+    pod = world.pods[index]
+    if pod.stage is Stage.STARTED:
+        return world.with_pod(index, replace(pod, kube=Kube.TERMINATING))
+    return _end(world, index)
+
+
+def _end(world: World, index: int) -> World:
+    pod = world.pods[index]
+    memory = replace(pod.writer, pending=None)
+    return world.with_pod(index, replace(pod, stage=Stage.ENDED, kube=Kube.GONE, app=None, file=None, writer=memory))
+
+
+# ----------------------------------------------------------------------------------------------------------- operator
+
+
+def policy_of(world: World, rules: Rules, key: str) -> tuple[int, frozenset[str]]:
+    """What the operator would write into the policy record: wanted replicas and listed pods."""
+    listed = frozenset(each.uid for each in world.pods if rules.key_of(each) == key and rules.is_listed(each))
+    workloads = len({each.workload for each in world.pods if rules.key_of(each) == key}) or 1
+    return world.replicas * workloads, listed
+
+
+def write_policy(world: World, rules: Rules, key: str) -> World:
+    wanted, listed = policy_of(world, rules, key)
+    return world.with_store(key, replace(world.store(key), wanted=wanted, listed=listed))
+
+
+def _operator(world: World, rules: Rules) -> Moves:
+    for key in dict.fromkeys(rules.key_of(each) for each in world.pods):
+        store = world.store(key)
+        if (store.wanted, store.listed) != policy_of(world, rules, key):
+            yield f"the operator writes the policy record of {key[-12:]}", partial(write_policy, rules=rules, key=key)
+        for name, slot in store.slots.items():
+            for uid in {slot.holder, slot.next.uid if slot.next else None} - {None}:
+                index = world.index(str(uid))
+                if index is not None and rules.is_gone(world.pods[index]):
+                    late = (key, name, str(uid))
+                    if late not in world.late_releases:
+                        yield f"the operator sees that {uid} is gone and will release {name}", partial(_see, late=late)
+    for late in world.late_releases:
+        if rules.listing is Listing.BEFORE_THE_RELEASE and late[2] in world.store(late[0]).listed:
+            continue
+        yield f"the operator writes the release of {late[1]} by {late[2]}", partial(do_release, rules=rules, late=late)
+
+
+def _see(world: World, *, late: tuple[str, str, str]) -> World:
+    return replace(world, late_releases=(*world.late_releases, late))
+
+
+def do_release(world: World, *, rules: Rules, late: tuple[str, str, str]) -> World:
+    world = replace(world, late_releases=tuple(each for each in world.late_releases if each != late))
+    return writer.release(world, rules, *late)
+
+
+# --------------------------------------------------------------------------------------------------------------- hosts
+
+
+def _host(world: World, rules: Rules, index: int, pod: Pod) -> Moves:
+    if not pod.reaches_store:
+        if pod.stage is Stage.STARTED and pod.app is not None and pod.writer.pending is None and pod.writer.member:
+            yield f"{pod.uid} captures", partial(writer.capture, rules=rules, index=index)
+        return
+    if pod.stage in {Stage.NEW, Stage.CLAIMED}:
+        yield from _starting(world, rules, index, pod)
+    if pod.stage is Stage.STARTED and pod.app is not None:
+        yield from _running(world, rules, index, pod, "writer")
+        if pod.second is not None:
+            yield from _running(world, rules, index, pod, "second")
+    if pod.kube is Kube.TERMINATING:
+        yield f"{pod.uid} flushes, releases and ends", partial(flush_and_end, rules=rules, index=index)
+
+
+def _starting(world: World, rules: Rules, index: int, pod: Pod) -> Moves:
+    if pod.stage is Stage.NEW:
+        done = writer.ask(world, rules, index)
+        if not isinstance(done, Wait):
+            claims = f"{pod.uid} claims {done.record.member} ({type(done).__name__})"
+            yield claims, partial(writer.claim, rules=rules, index=index)
+            if world.may(Fault.LOST_CLAIM):
+                yield f"{claims}, reply lost", partial(_lost_claim, rules=rules, index=index)
+        elif rules.empty_start is EmptyStart.AFTER_A_BOUND and world.may(Fault.BOUND):
+            yield f"{pod.uid} waited its bound", partial(writer.start_empty_after_a_bound, rules=rules, index=index)
+        return
+    if pod.writer.bump_due:
+        yield f"{pod.uid} moves the epoch", partial(writer.bump, rules=rules, index=index)
+    elif not pod.bad_image and (rules.newcomer is Newcomer.WAITS_A_BOUND or _may_go_on(world, rules, index)):
+        yield f"{pod.uid} restores and starts", partial(writer.start, rules=rules, index=index)
+
+
+def _may_go_on(world: World, rules: Rules, index: int) -> bool:
+    done = writer.ask(world, rules, index)
+    after = None if isinstance(done, Wait) else done.record.next
+    return after is None or after.uid != world.pods[index].uid or after.answered
+
+
+def _lost_claim(world: World, *, rules: Rules, index: int) -> World:
+    return writer.claim(world.spend(Fault.LOST_CLAIM), rules, index, reply=False)
+
+
+def _running(world: World, rules: Rules, index: int, pod: Pod, which: writer.Which) -> Moves:
+    memory = writer.writer_of(pod, which)
+    name = f"{pod.uid}" if pod.host is Host.AGENT else f"the operator ({which}) for {pod.uid}"
+    if writer.has_lost_its_member(world, rules, index, which):
+        if writer.claimant(world, rules, pod, memory).phase is Phase.RUNNING and pod.kube is not Kube.GONE:
+            done = writer.ask(world, rules, index, which)
+            if not isinstance(done, Wait) or rules.released.name == "IS_REASSERTED":
+                yield f"{name} claims anew", partial(writer.claim_anew, rules=rules, index=index, which=which)
+    if memory.member is None:
+        return
+    if memory.pending is None or (memory.outcome == "Lost" and which == "writer"):
+        yield f"{name} captures", partial(writer.capture, rules=rules, index=index, which=which)
+    if memory.pending is not None:
+        sends = f"{name} commits its capture"
+        yield sends, partial(writer.commit, rules=rules, index=index, which=which)
+        if world.may(Fault.LOST_COMMIT):
+            yield f"{sends}, reply lost", partial(_lost_commit, rules=rules, index=index, which=which)
+    if which == "writer" and rules.newcomer is Newcomer.WAITS_A_BOUND and writer.owes_an_answer(world, rules, index):
+        yield f"{name} flushes and answers the newcomer", partial(writer.flush_and_answer, rules=rules, index=index)
+
+
+def _lost_commit(world: World, *, rules: Rules, index: int, which: writer.Which) -> World:
+    return writer.commit(world.spend(Fault.LOST_COMMIT), rules, index, which, reply=False)
+
+
+def flush_and_end(world: World, *, rules: Rules, index: int) -> World:
+    pod = world.pods[index]
+    if pod.host is Host.AGENT and pod.reaches_store and pod.writer.member is not None:
+        if pod.app is not None:
+            world = writer.flush(world, rules, index)
+        memory = world.pods[index].writer
+        slot = world.store(rules.key_of(pod)).slots.get(memory.member or "")
+        if slot is not None and slot.holder == pod.uid:
+            world = writer.release(world, rules, rules.key_of(pod), slot.member, pod.uid)
+    return _end(world, index)
+
+
+# -------------------------------------------------------------------------------------------------------------- faults
+
+
+def _faults_of_a_pod(world: World, rules: Rules, index: int, pod: Pod) -> Moves:
+    def fault(kind: Fault, sentence: str, move: Move) -> Moves:
+        if world.may(kind):
+            yield sentence, lambda now: move(now.spend(kind))
+
+    yield from fault(Fault.KILL, f"{pod.uid} is killed", lambda now: _end(now, index))
+    if pod.stage is not Stage.STARTED or pod.app is None:
+        return
+    crashed = f"the app of {pod.uid} crashes in place and"
+    yield from fault(Fault.APP_CRASH, f"{crashed} loads the file", lambda now: writer.start_process(now, index))
+    yield from fault(
+        Fault.APP_IGNORES, f"{crashed} ignores the file", lambda now: writer.start_process(now, index, loads=False)
+    )
+    if pod.host is Host.AGENT:
+        yield from fault(Fault.AGENT_RESTART, f"the agent of {pod.uid} restarts", lambda now: writer.restart_agent(now, rules, index))  # fmt: skip
+        if pod.writer.member is not None and pod.writer.mode is Mode.WRITING:
+            sentence = f"the app of {pod.uid} dies after its export, before the file; the capture goes on"
+            yield from fault(Fault.DIES_BEFORE_FILE, sentence, lambda now: _die_before_file(now, rules, index))
+    if pod.kube is Kube.LIVE:
+        lost = replace(pod, kube=Kube.LOST)
+        yield from fault(Fault.NODE_LOST, f"the node of {pod.uid} is cut off", lambda now: now.with_pod(index, lost))
+    if pod.reaches_store:
+        cut = replace(pod, reaches_store=False)
+        yield from fault(Fault.CUT, f"{pod.uid} is cut off from Redis", lambda now: now.with_pod(index, cut))
+    else:
+        yield f"{pod.uid} reaches Redis again", lambda now: now.with_pod(index, replace(pod, reaches_store=True))
+
+
+def _die_before_file(world: World, rules: Rules, index: int) -> World:
+    """The capture is read; the process that starts in its place loads the older file; the file comes too late."""
+    before = world.pods[index].file
+    world = writer.capture(world, rules, index)
+    newest = world.pods[index].file
+    world = writer.start_process(world.with_pod(index, replace(world.pods[index], file=before)), index)
+    return world.with_pod(index, replace(world.pods[index], file=newest))
+
+
+def _faults(world: World, rules: Rules) -> Moves:
+    changes: list[tuple[Fault, Move]] = [
+        (Fault.SCALE_UP, lambda now: replace(now, replicas=now.replicas + 1)),
+        (Fault.ROLL_OUT, lambda now: replace(now, template=now.template + 1)),
+    ]
+    if world.replicas > 1:
+        changes.append((Fault.SCALE_DOWN, lambda now: replace(now, replicas=now.replicas - 1)))
+    if world.template > 0:
+        changes.append((Fault.ROLL_BACK, lambda now: replace(now, template=now.template - 1, paused=False)))
+    for kind, move in changes:
+        if world.may(kind):
+            yield str(kind), lambda now, kind=kind, move=move: move(now.spend(kind))  # type: ignore[misc]
+    if world.may(Fault.FAIL_OVER):
+        if world.replica is None:
+            yield "the Redis replica stops following", lambda now: replace(now, replica=now.stores)
+        else:
+            yield "Redis fails over to its replica", lambda now: _fail_over(now.spend(Fault.FAIL_OVER))
+    for key, store in world.stores.items():
+        for name, slot in store.slots.items():
+            if slot.holder is not None and world.may(Fault.WRONG_RELEASE):
+                wrong = partial(writer.release, rules=rules, key=key, member=name, uid=slot.holder)
+                yield f"the operator wrongly releases {name}", lambda now, do=wrong: do(now.spend(Fault.WRONG_RELEASE))  # type: ignore[misc]
+            if slot.holder is not None and world.may(Fault.LEASE_OVER) and name not in store.lease_over:
+                over = replace(store, lease_over=store.lease_over | {name})
+                yield f"the lease of {name} runs out", lambda now, key=key, over=over: now.spend(Fault.LEASE_OVER).with_store(key, over)  # type: ignore[misc]  # fmt: skip
+        for name, incarnation in store.suspects.items():
+            if world.may(Fault.ACCEPT):
+                yield f"a person accepts {incarnation} in {name}", partial(_accept, key=key, member=name, who=incarnation)
+
+
+def _accept(world: World, *, key: str, member: str, who: str) -> World:
+    world = world.spend(Fault.ACCEPT)
+    store = world.store(key)
+    record = writer.member_record(store, member)
+    if record.head is None:
+        return world
+    members = {**store.members, member: replace(record, head=replace(record.head, accepted=who))}
+    suspects = {name: each for name, each in store.suspects.items() if name != member}
+    ghosts = replace(world.ghosts, accepted=world.ghosts.accepted | {who})
+    return replace(world, ghosts=ghosts).with_store(key, replace(store, members=members, suspects=suspects))
+
+
+def _fail_over(world: World) -> World:
+    """The replica's records are the truth from now on; what only the old primary had is lost, and says so."""
+    assert world.replica is not None
+    world = replace(world, stores=world.replica, replica=None)
+    manifests = [
+        (key, name, each) for key, store in world.stores.items() for name, rec in store.members.items() for each in rec.all()
+    ]
+    there = {each.commit for _, _, each in manifests}
+    writers = frozenset((key, name, each.epoch, each.writer) for key, name, each in manifests)
+    lost = world.ghosts.lost_by_fail_over | (world.ghosts.acknowledged - there)
+    return replace(world, ghosts=replace(world.ghosts, lost_by_fail_over=lost, writers=writers))
+
+
+__all__ = ["EpochMoves", "Fault", "Move", "do_release", "flush_and_end", "moves", "policy_of", "step", "write_policy"]

@@ -1,0 +1,340 @@
+"""What a host does for one pod, each a move of the world: claim, restore, capture, commit, poll, release.
+
+Mirrors the agent and the adopting operator step by step. A store call is one atomic move, because the guarded script makes
+it one; between two moves anything may happen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from resonance.model.claim import Claimant, Hold, Host, Identity, Phase, Reserve, SlotRecord, Take, Wait, decide_answer
+from resonance.model.commit import Append, CommitRequest, Proof, Refusal
+from resonance.model.manifest import Head, Manifest, MemberRecord
+from resonance.model.restore import CannotTell, Give, KeepFile, LocalFile
+from resonance.model.retention import append
+
+from tests.protocol import invariants
+from tests.protocol.rules import AfterConflict, EpochMoves, Lineage, Records, Released, Rules, newest_unused
+from tests.protocol.world import App, Birth, Mode, Pod, RestoreFile, Stage, Store, World, Writer
+
+Which = Literal["writer", "second"]
+NOTHING = MemberRecord()
+
+
+def writer_of(pod: Pod, which: Which) -> Writer:
+    found = pod.writer if which == "writer" else pod.second
+    assert found is not None
+    return found
+
+
+def with_writer(world: World, index: int, which: Which, writer: Writer) -> World:
+    pod = world.pods[index]
+    changed = replace(pod, writer=writer) if which == "writer" else replace(pod, second=writer)
+    return world.with_pod(index, changed)
+
+
+def member_record(store: Store, member: str | None) -> MemberRecord:
+    return store.members.get(member, NOTHING) if member is not None else NOTHING
+
+
+# ------------------------------------------------------------------------------------------------------------- claims
+
+
+def claimant(world: World, rules: Rules, pod: Pod, writer: Writer) -> Claimant:
+    listed = pod.uid in world.store(rules.key_of(pod)).listed
+    phase = Phase.STARTING if pod.stage in {Stage.NEW, Stage.CLAIMED} else Phase.RUNNING
+    template = f"template-{pod.template}"
+    return Claimant(pod.uid, pod.uid, template, Identity.SLOT, None, pod.host, phase, writer.member, listed)
+
+
+def ask(world: World, rules: Rules, index: int, which: Which = "writer") -> Hold | Take | Reserve | Wait:
+    """What the pod would get now."""
+    pod = world.pods[index]
+    store = world.store(rules.key_of(pod))
+    heads = {name: each.head.epoch for name, each in store.members.items() if each.head is not None}
+    who = claimant(world, rules, pod, writer_of(pod, which))
+    done = rules.claim(rules.slots_seen(store), who, wanted=store.wanted, head_epochs=heads)
+    assert isinstance(done, Hold | Take | Reserve | Wait)
+    return done
+
+
+def claim(world: World, rules: Rules, index: int, which: Which = "writer", *, reply: bool = True) -> World:
+    """Claim for a starting or a running pod. Without a reply the pod does not know what it has."""
+    done = ask(world, rules, index, which)
+    if isinstance(done, Wait):
+        return world
+    pod = world.pods[index]
+    key = rules.key_of(pod)
+    if isinstance(done, Take | Reserve):
+        world = _write_slot(world, key, done.record)
+    if not reply:
+        return world
+    record = done.record
+    reserved = record.holder != pod.uid
+    epoch = record.next.epoch if reserved and record.next is not None else record.epoch
+    answered = reserved and record.next is not None and record.next.answered
+    old = writer_of(pod, which)
+    writer = replace(old, mode=Mode.WRITING, member=record.member, epoch=epoch, reserved=reserved, answered=answered)
+    if not isinstance(done, Hold):
+        writer = replace(writer, bump_due=rules.epoch_moves is not EpochMoves.AT_FIRST_COMMIT)
+    writer = replace(writer, pending=None, known=member_record(world.store(key), record.member))
+    world = with_writer(world, index, which, writer)
+    if pod.stage is Stage.NEW:
+        world = world.with_pod(index, replace(world.pods[index], stage=Stage.CLAIMED))
+    return bump(world, rules, index) if writer.bump_due and rules.epoch_moves is EpochMoves.IN_THE_CLAIM else world
+
+
+def _write_slot(world: World, key: str, record: SlotRecord) -> World:
+    store = world.store(key)
+    lease_over = store.lease_over - {record.member}
+    return world.with_store(key, replace(store, slots={**store.slots, record.member: record}, lease_over=lease_over))
+
+
+def bump(world: World, rules: Rules, index: int) -> World:
+    """Only earlier drafts: move the head's epoch before there is a commit."""
+    pod = world.pods[index]
+    key = rules.key_of(pod)
+    store, writer = world.store(key), replace(pod.writer, bump_due=False)
+    record = member_record(store, writer.member)
+    if record.head is not None and writer.member is not None:
+        epoch = writer.epoch if rules.epoch_moves is EpochMoves.IN_THE_CLAIM else record.head.epoch + 1
+        record = replace(record, head=replace(record.head, epoch=epoch, owner=pod.uid))
+        world = world.with_store(key, replace(store, members={**store.members, writer.member: record}))
+        writer = replace(writer, epoch=epoch, known=record)
+    return world.with_pod(index, replace(pod, writer=writer))
+
+
+def start_empty_after_a_bound(world: World, rules: Rules, index: int) -> World:
+    """Only earlier drafts: a claimant that waited long founds a slot of its own."""
+    pod = world.pods[index]
+    key = rules.key_of(pod)
+    name = newest_unused(world.store(key).slots)
+    world = _write_slot(world, key, SlotRecord(name, pod.uid, pod.uid, f"template-{pod.template}", 1, 1))
+    writer = replace(pod.writer, mode=Mode.WRITING, member=name, epoch=1)
+    return world.with_pod(index, replace(pod, stage=Stage.CLAIMED, writer=writer))
+
+
+def release(world: World, rules: Rules, key: str, member: str, uid: str) -> World:
+    record = rules.release(world.store(key).slots, member, uid)
+    return world if record is None else _write_slot(world, key, record)
+
+
+# ------------------------------------------------------------------------------------------------------------ restore
+
+
+def start(world: World, rules: Rules, index: int) -> World:
+    """The end of the init hook, and the app's first instruction."""
+    world = claim(world, rules, index)
+    pod = world.pods[index]
+    key = rules.key_of(pod)
+    store, member = world.store(key), pod.writer.member
+    slot = store.slots.get(member) if member is not None else None
+    if slot is None or not slot.names(pod.uid, pod.writer.epoch):
+        return world if rules.epoch_moves is EpochMoves.AT_FIRST_COMMIT else _begin(world, rules, index)
+    return _begin(world, rules, index)
+
+
+def _begin(world: World, rules: Rules, index: int) -> World:
+    pod = world.pods[index]
+    key, member = rules.key_of(pod), pod.writer.member
+    assert member is not None
+    store = world.store(key)
+    record, slot = member_record(store, member), store.slots[member]
+    file = pod.file and LocalFile(pod.file.id.rpartition(".")[0], pod.file.seq, pod.file.epoch)
+    answer = rules.restore(slot, record.head, known_seq=None, file=file)
+    if isinstance(answer, CannotTell):
+        return world
+    if isinstance(answer, Give) and record.head is not None:
+        head = record.head
+        pod = replace(pod, file=RestoreFile(head.manifest.id, head.commit, head.seq, pod.writer.epoch))
+    kept = isinstance(answer, Give | KeepFile)
+    writer = replace(pod.writer, known=record, pending=None, last=None)
+    world = world.with_pod(index, replace(pod, stage=Stage.STARTED, writer=writer, file=pod.file if kept else None))
+    world = start_process(world, index)
+    commit = world.pods[index].file.commit if kept and world.pods[index].file else None  # type: ignore[union-attr]
+    origins = {**world.ghosts.origins, pod.uid: int(commit[1:]) if commit is not None else 0}
+    return invariants.of_a_restore(replace(world, ghosts=replace(world.ghosts, origins=origins)), pod, commit)
+
+
+def start_process(world: World, index: int, *, loads: bool = True) -> World:
+    """A new process in the pod; it loads the restore file if there is one, unless it ignores it."""
+    pod = world.pods[index]
+    file = pod.file if loads else None
+    app = App(f"i{world.processes}", file.commit if file else None, file.id if file else None)
+    files = dict(pod.writer.files) | ({pod.file.id: pod.file.commit} if pod.file else {})
+    last_seq = max(pod.writer.last_seq, pod.file.seq if pod.file else 0)
+    writer = replace(pod.writer, files=tuple(files.items()), last_seq=last_seq, nonce=pod.writer.nonce + 1)
+    return replace(world, processes=world.processes + 1).with_pod(index, replace(pod, app=app, writer=writer))
+
+
+def restart_agent(world: World, rules: Rules, index: int) -> World:
+    """The agent forgets all but what stands on tmpfs: its claim and the restore file."""
+    pod = world.pods[index]
+    files = ((pod.file.id, pod.file.commit),) if pod.file else ()
+    writer = replace(pod.writer, last=None, files=files, last_seq=pod.file.seq if pod.file else 0, pending=None)
+    known = member_record(world.store(rules.key_of(pod)), writer.member)
+    return world.with_pod(index, replace(pod, writer=replace(writer, known=known, nonce=writer.nonce + 1)))
+
+
+# ----------------------------------------------------------------------------------------------- captures and commits
+
+
+def capture(world: World, rules: Rules, index: int, which: Which = "writer", *, reaches_file: bool = True) -> World:
+    """Read the state out of the process, fix everything about this moment, write the restore file."""
+    pod = world.pods[index]
+    writer, app = writer_of(pod, which), pod.app
+    assert app is not None
+    commit = f"c{world.captures + 1}"
+    nonce = f"n-{pod.uid}-{writer.nonce}"
+    request = _request(rules, pod, writer, commit, nonce)
+    first = writer.known.head is None
+    world = _remember_birth(replace(world, captures=world.captures + 1), app, commit, first=first)
+    pod = replace(pod, app=replace(app, state=commit))
+    suspect = not rules.file_takes(writer.known, request.line, request.incarnation)
+    writer = replace(writer, last_seq=request.seq, pending=request)
+    if rules.lineage is Lineage.AT_THE_CAPTURE and suspect:
+        return _set(world, index, which, pod, replace(writer, pending=None, outcome="Quarantined"))
+    if not suspect and reaches_file and which == "writer" and pod.host is Host.AGENT:
+        file = RestoreFile(f"{request.line}.{request.seq}", commit, request.seq, writer.epoch)
+        pod = replace(pod, file=file)
+        writer = replace(writer, files=(*writer.files, (file.id, commit))[-4:])
+    return _set(world, index, which, pod, writer)
+
+
+def _request(rules: Rules, pod: Pod, writer: Writer, commit: str, nonce: str) -> CommitRequest:
+    assert pod.app is not None
+    proof = Proof(pod.app.incarnation, pod.app.restored_from) if pod.proves else None
+    head = writer.known.head
+    base = head.seq if head is not None else 0
+    line = rules.line_of(proof, head, nonce)
+    parent = rules.parent_of(proof, head, writer.last, dict(writer.files), nonce)
+    incarnation = proof.incarnation if proof is not None else nonce
+    seq = max(base, writer.last_seq) + 1
+    return CommitRequest(pod.uid, writer.epoch, commit, seq, base, line, incarnation, parent)
+
+
+def _set(world: World, index: int, which: Which, pod: Pod, writer: Writer) -> World:
+    return with_writer(world.with_pod(index, pod), index, which, writer)
+
+
+def _remember_birth(world: World, app: App, commit: str, *, first: bool) -> World:
+    births = world.ghosts.births
+    line = births[app.state].line if app.state is not None else app.incarnation
+    return replace(
+        world, ghosts=replace(world.ghosts, births={**births, commit: Birth(app.state, app.incarnation, line)})
+    )
+
+
+def commit(world: World, rules: Rules, index: int, which: Which = "writer", *, reply: bool = True) -> World:
+    """Send the pending capture. Without a reply the writer sends the same again, or a newer one."""
+    pod = world.pods[index]
+    key, writer = rules.key_of(pod), writer_of(pod, which)
+    request, member = writer.pending, writer.member
+    assert request is not None
+    assert member is not None
+    if rules.records is Records.AFTER_THE_STATE:
+        now = replace(writer, known=member_record(world.store(key), member))
+        request = replace(_request(rules, pod, now, request.commit, f"n-{pod.uid}-{writer.nonce}"), seq=1 << 20)
+    world, outcome = append_commit(world, rules, (key, member), request)
+    if not reply:
+        return with_writer(world, index, which, replace(writer, outcome="Lost"))
+    return _after(world, rules, index, which, outcome)
+
+
+def append_commit(world: World, rules: Rules, place: tuple[str, str], request: CommitRequest) -> tuple[World, str]:
+    """The guarded script: decide on the records as they stand, and write what was decided."""
+    key, member = place
+    store = world.store(key)
+    seen, slot = member_record(store, member), store.slots.get(member)
+    done = rules.commit(seen, slot, request)
+    if not isinstance(done, Append):
+        return world, done.why.value
+    world = invariants.of_an_append(world, place, seen, request, done)
+    seq = max(request.seq if request.seq < 1 << 20 else 0, seen.head.seq + 1 if seen.head else 1)
+    head = Head(done.epoch, request.writer, _manifest(request, seq), rules.acceptance_after(seen.head))
+    record = append(seen, head, tip=done.tip).record
+    store = replace(store, members={**store.members, member: record})
+    if done.slot is not None:
+        store = replace(store, slots={**store.slots, member: done.slot})
+    return world.with_store(key, store), "Saved"
+
+
+def _manifest(request: CommitRequest, seq: int) -> Manifest:
+    return Manifest(
+        seq, request.commit, request.line, request.parent, request.incarnation, "", {}, 0, 0, (seq,), 0,
+        request.writer, request.writer, request.epoch,
+    )  # fmt: skip
+
+
+def _after(world: World, rules: Rules, index: int, which: Which, outcome: str) -> World:
+    """What the writer makes of the answer."""
+    pod = world.pods[index]
+    key, writer = rules.key_of(pod), writer_of(pod, which)
+    request, member = writer.pending, writer.member
+    assert request is not None
+    assert member is not None
+    store = world.store(key)
+    writer = replace(writer, outcome=outcome, known=member_record(store, member))
+    if outcome in {"Saved", Refusal.DUPLICATE}:
+        ghosts = replace(world.ghosts, acknowledged=world.ghosts.acknowledged | {request.commit})
+        last = (request.incarnation, request.commit)
+        done = replace(writer, pending=None, last=last, mode=Mode.WRITING, reserved=False, outcome="Saved")
+        return with_writer(replace(world, ghosts=ghosts), index, which, done)
+    if outcome == Refusal.CONFLICT and rules.after_conflict is AfterConflict.FORCE_THE_OLD and writer.known.head:
+        head = writer.known.head
+        forced = replace(request, base_seq=head.seq, seq=max(request.seq, head.seq + 1), parent=head.commit)
+        return with_writer(world, index, which, replace(writer, pending=forced))
+    writer = replace(writer, pending=None)
+    if outcome == Refusal.QUARANTINED:
+        world = world.with_store(key, replace(store, suspects={**store.suspects, member: request.incarnation}))
+    if outcome == Refusal.FENCED:
+        world = world.with_store(key, replace(store, tips={**store.tips, pod.uid: request.commit}))
+        writer = replace(writer, mode=Mode.SUPERSEDED)
+    return with_writer(world, index, which, writer)
+
+
+# --------------------------------------------------------------------------------------------------------------- poll
+
+
+def has_lost_its_member(world: World, rules: Rules, index: int, which: Which = "writer") -> bool:
+    pod = world.pods[index]
+    writer = writer_of(pod, which)
+    slot = world.store(rules.key_of(pod)).slots.get(writer.member) if writer.member is not None else None
+    return slot is None or not slot.names(pod.uid, writer.epoch)
+
+
+def claim_anew(world: World, rules: Rules, index: int, which: Which = "writer") -> World:
+    """The poll saw that the member is another's: claim as a running pod, or, in an earlier draft, write oneself back."""
+    pod = world.pods[index]
+    key, writer = rules.key_of(pod), writer_of(pod, which)
+    slot = world.store(key).slots.get(writer.member) if writer.member is not None else None
+    if rules.released is Released.IS_REASSERTED and slot is not None:
+        epoch = slot.issued + 1
+        mine = replace(slot, holder=pod.uid, pod=pod.uid, epoch=epoch, issued=epoch, released=0, next=None)
+        world = _write_slot(world, key, mine)
+        return with_writer(world, index, which, replace(writer, epoch=epoch, mode=Mode.WRITING, pending=None))
+    return claim(world, rules, index, which)
+
+
+def owes_an_answer(world: World, rules: Rules, index: int) -> bool:
+    pod = world.pods[index]
+    slot = world.store(rules.key_of(pod)).slots.get(pod.writer.member) if pod.writer.member is not None else None
+    return slot is not None and pod.app is not None and decide_answer(slot, pod.uid) is not None
+
+
+def flush_and_answer(world: World, rules: Rules, index: int) -> World:
+    """A newcomer waits: capture and commit once more, then say so."""
+    pod = world.pods[index]
+    key, member = rules.key_of(pod), pod.writer.member
+    world = flush(world, rules, index)
+    assert member is not None
+    record = decide_answer(world.store(key).slots[member], pod.uid)
+    return world if record is None else _write_slot(world, key, record)
+
+
+def flush(world: World, rules: Rules, index: int) -> World:
+    """One capture and its commit, without anything between."""
+    world = capture(world, rules, index)
+    return commit(world, rules, index) if world.pods[index].writer.pending is not None else world
