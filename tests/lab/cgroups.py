@@ -5,6 +5,8 @@ Everything that the lab ever started is in it, so everything can be found and en
 On cgroup v1 each controller is a tree of its own; the daemons of the lab sit in `resonance-lab/daemons` of the first
 one, and what they start is born there too. The kubelets make their pods' groups under `resonance-lab/<node>`
 (`cgroupRoot`).
+
+The machines that run this project's tests have v1; v2 is written to the kernel's documentation and has not been run.
 """
 
 import errno

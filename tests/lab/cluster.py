@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -150,18 +151,19 @@ class Lab:
             self._ctr(node, "images", "import", "--local", str(tar))
 
     def _load(self, tar: Path, reference: str) -> None:
-        """Load an archive into the nodes that do not have this very one.
+        """Load an archive into the nodes that do not have this very one, into all of them at the same time.
 
-        The mark lies in the node's folder and so dies with it.
+        The mark that says so lies in the node's folder and dies with it.
         """
-        for node in ALL_NODES:
-            mark = self.layout.node(node) / "loaded" / reference.replace("/", "_")
-            if mark.is_file() and mark.read_text() == tar.name:
-                continue
-            with self.progress.step(f"loading {reference} into {node.name}"):
-                self._ctr(node, "images", "import", "--local", str(tar))
-            mark.parent.mkdir(exist_ok=True)
-            mark.write_text(tar.name)
+        marks = {node: self.layout.node(node) / "loaded" / reference.replace("/", "_") for node in ALL_NODES}
+        todo = [node for node, mark in marks.items() if not mark.is_file() or mark.read_text() != tar.name]
+        if not todo:
+            return
+        with self.progress.step(f"loading {reference}"), ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: self._ctr(node, "images", "import", "--local", str(tar)), todo))
+        for node in todo:
+            marks[node].parent.mkdir(exist_ok=True)
+            marks[node].write_text(tar.name)
 
     # -------------------------------------------------------------------------------------------------------- faults
     def cut(self, node: str, what: Cut, addresses: Sequence[str] = ()) -> None:
@@ -293,7 +295,7 @@ class Lab:
 
     def _network(self) -> None:
         run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-        for command in network.bridge_up():
+        for command in (*network.bridge_up(), *network.open_forwarding(teardown.forward_rules())):
             run(command)
         for node in ALL_NODES:
             record = self._daemon(daemons.holder(self.layout, node))

@@ -45,6 +45,23 @@ def cable_up(node: Node, pid: int) -> list[Command]:
     ]
 
 
+def open_forwarding(filter_rules: str) -> list[Command]:
+    """Commands on the host that let packets pass between the nodes, given the output of `iptables -S FORWARD`.
+
+    Where Docker runs, the host drops what it forwards unless told otherwise, and that includes what a bridge carries.
+    Everywhere else there is nothing to do.
+    """
+    if "-P FORWARD DROP" not in filter_rules:
+        return []
+    return [("iptables", "-I", "FORWARD", direction, BRIDGE, "-j", "ACCEPT") for direction in ("-i", "-o")]
+
+
+def close_forwarding(filter_rules: str) -> list[Command]:
+    """Commands on the host that take away each rule of `open_forwarding` that the same output shows."""
+    words = [line.split() for line in filter_rules.splitlines()]
+    return [("iptables", "-D", *line[1:]) for line in words if line[:1] == ["-A"] and BRIDGE in line]
+
+
 def inside_up(node: Node, others: Sequence[Node]) -> list[Command]:
     """Commands inside the node: its address, the way out and the ways to the other nodes' pods."""
     return [

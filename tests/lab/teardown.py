@@ -18,7 +18,7 @@ from tests.lab import cgroups
 from tests.lab.daemons import PRIVATE_FOLDERS
 from tests.lab.failure import LabError
 from tests.lab.layout import PORTS, Layout
-from tests.lab.network import links
+from tests.lab.network import close_forwarding, links
 from tests.lab.processes import records, wait_until_dead
 from tests.lab.progress import attempt, run
 
@@ -78,8 +78,16 @@ def kill_all(layout: Layout) -> None:
     wait_until_dead([record.pid for record in records(layout).values() if record.alive()])
 
 
+def forward_rules() -> str:
+    """Show the host's filter rules for forwarding; empty where there is no iptables (or no right to look)."""
+    listed = ["iptables", "-S", "FORWARD"]
+    return run(listed) if attempt(listed) else ""
+
+
 def remove_links() -> None:
     """Remove cables before the bridge; what hangs on them (routes, addresses, the far ends) goes along."""
+    for command in close_forwarding(forward_rules()):
+        attempt(command)
     for link in links():
         if Path(f"/sys/class/net/{link}").exists():
             attempt(["ip", "link", "del", link])
@@ -156,6 +164,7 @@ def leftovers(layout: Layout) -> list[str]:
     found = [f"process {pid}" for pid in sorted(cgroups.members(groups))]
     found += [f"control group {group}" for group in groups]
     found += [f"link {link}" for link in links() if Path(f"/sys/class/net/{link}").exists()]
+    found += [f"rule {' '.join(command[2:])}" for command in close_forwarding(forward_rules())]
     found += [f"mount {point}" for point in mounts_under(layout.state, Path("/proc/mounts").read_text())]
     found += [f"folder {layout.state}"] if layout.state.exists() else []
     found += [f"port {port}" for port in PORTS if listening(port)]

@@ -101,7 +101,7 @@ def node_is(lab: Lab, node: str, status: str) -> None:
 
 
 def hears(lab: Lab, node: str) -> bool:
-    """Ask the service `web`, by name, from the client on a node; without `kubectl exec`, so that no API server is needed."""
+    """Ask the service `web`, by name, from the client on a node; not by `kubectl exec`: no API server is needed."""
     target = f"web.{NAMESPACE}.svc.cluster.local"
     client = process_of(lab.layout, ContainerName(NAMESPACE, f"client-{node}", "app"))
     enter = ["nsenter", f"--net=/proc/{client}/ns/net", f"--mount=/proc/{client}/ns/mnt", "--"]

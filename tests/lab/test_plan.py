@@ -161,6 +161,14 @@ def test_a_node_knows_the_way_to_the_pods_of_the_other_one_only() -> None:
     assert not any("10.244.1.0" in way for way in ways)
 
 
+def test_forwarding_is_opened_only_where_the_host_drops_it_and_closed_again() -> None:
+    assert network.open_forwarding("-P FORWARD ACCEPT\n") == []
+    opened = network.open_forwarding("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n")
+    shown = "-P FORWARD DROP\n" + "".join(f"-A FORWARD {' '.join(words[3:])}\n" for words in opened)
+    assert network.close_forwarding(shown) == [("iptables", "-D", *words[2:]) for words in opened]
+    assert network.close_forwarding("-P FORWARD DROP\n-A FORWARD -o docker0 -j ACCEPT\n") == []
+
+
 # -------------------------------------------------------------------------------------------- files and command lines
 def test_every_configuration_file_is_readable(layout: Layout) -> None:
     for text in (
