@@ -111,15 +111,12 @@ class Lab:
             teardown.down(self.layout)
 
     def healthy(self) -> bool:
-        """True: the start came to its end, every daemon runs, and the API server and both nodes say that they are
-        ready.
-        """
-        known = processes.records(self.layout)
-        if not self._complete.is_file() or not all(name in known and known[name].alive() for name in daemons.names()):
+        """True: the start came to its end, every daemon runs, and the API server and both nodes say they are ready."""
+        states = self.status()
+        if not self._complete.is_file() or any(states.get(name) != "runs" for name in daemons.names()):
             return False
-        return self.ready() and self._answers(
-            "wait", "--for=condition=Ready", "--timeout=3s", *(f"node/{name}" for name in NODES)
-        )
+        nodes = [f"node/{name}" for name in NODES]
+        return self.ready() and self._answers("wait", "--for=condition=Ready", "--timeout=3s", *nodes)
 
     def ready(self) -> bool:
         """True: the API server says that it is ready."""
