@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +17,12 @@ import pytest
 from tests.lab import Cut, Lab, cgroups, processes, teardown
 from tests.lab.containers import ContainerName, process_of
 from tests.lab.layout import ALL_NODES, NODES, REPOSITORY
+from tests.lab.waiting import within
 
 pytestmark = pytest.mark.cluster
 NAMESPACE = "lab-life"
 SLEEP = ["/bin/busybox", "sleep", "100000"]
 ANSWER = ["/bin/busybox", "nc", "-ll", "-p", "6379", "-e", "/bin/busybox", "echo", "hello"]
-
-
-def within(seconds: float, what: str, done: Callable[[], bool]) -> None:
-    """Wait for a condition with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.2)
 
 
 def pod(name: str, node: str, command: list[str]) -> dict[str, object]:
