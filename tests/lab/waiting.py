@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline: the only place where a test of the cluster spends idle time."""
+"""Waiting for something to become true, with a deadline: the only place where a cluster test is idle."""
 
 import time
 from collections.abc import Callable
