@@ -63,7 +63,9 @@ def new_server() -> dict[str, str]:
         openssl(folder, "req", "-x509", *CURVE, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=resonance-redis-ca", "-days", DAYS,
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
         openssl(folder, "req", *CURVE, "-keyout", "tls.key", "-out", "tls.csr", "-subj", f"/CN={HOST}")
-        Path(folder, "extensions").write_text(f"extendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nsubjectAltName={names}\n")
+        Path(folder, "extensions").write_text(
+            f"extendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nsubjectAltName={names}\n"
+        )
         openssl(folder, "x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.crt",
                 "-days", DAYS, "-extfile", "extensions")  # fmt: skip
         kept = {name: Path(folder, name).read_text() for name in ("ca.crt", "tls.crt", "tls.key")}
@@ -72,7 +74,12 @@ def new_server() -> dict[str, str]:
 
 def client_of(server: Mapping[str, str]) -> dict[str, str]:
     """What a policy's `store.secretRef` needs."""
-    return {"url": f"rediss://{HOST}:6379", "username": USER, "password": server["password"], "ca.crt": server["ca.crt"]}
+    return {
+        "url": f"rediss://{HOST}:6379",
+        "username": USER,
+        "password": server["password"],
+        "ca.crt": server["ca.crt"],
+    }
 
 
 def openssl(folder: str, *words: str) -> None:
