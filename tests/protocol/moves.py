@@ -10,7 +10,7 @@ from functools import partial
 from resonance.model.claim import Host, Phase, Wait
 
 from tests.protocol import invariants, writer
-from tests.protocol.rules import EmptyStart, EpochMoves, Listing, Newcomer, Rules
+from tests.protocol.rules import EmptyStart, EpochMoves, Leaving, Listing, Newcomer, Rules
 from tests.protocol.world import Kube, Mode, Pod, Stage, World
 
 Move = Callable[[World], World]
@@ -222,15 +222,16 @@ def _lost_commit(world: World, *, rules: Rules, index: int, which: writer.Which)
 
 
 def flush_and_end(world: World, *, rules: Rules, index: int) -> World:
+    """The pod's last capture, then its release: of the member, or of the reservation that it never used."""
     pod = world.pods[index]
-    if pod.host is Host.AGENT and pod.reaches_store and pod.writer.member is not None:
-        if pod.app is not None:
-            world = writer.flush(world, rules, index)
-        memory = world.pods[index].writer
-        slot = world.store(rules.key_of(pod)).slots.get(memory.member or "")
-        if slot is not None and slot.holder == pod.uid:
-            world = writer.release(world, rules, rules.key_of(pod), slot.member, pod.uid)
-    return _end(world, index)
+    key, member = rules.key_of(pod), pod.writer.member
+    if pod.host is not Host.AGENT or not pod.reaches_store or member is None:
+        return _end(world, index)
+    slot = world.store(key).slots.get(member)
+    is_newcomer = slot is not None and slot.next is not None and slot.next.uid == pod.uid
+    if pod.app is not None and not (is_newcomer and rules.leaving is Leaving.SAVES_ASIDE):
+        world = writer.flush(world, rules, index)
+    return _end(writer.release(world, rules, key, member, pod.uid), index)
 
 
 # -------------------------------------------------------------------------------------------------------------- faults

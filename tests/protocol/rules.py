@@ -67,6 +67,11 @@ class Listing(StrEnum):
     WHENEVER = "the list follows when it follows"
 
 
+class Leaving(StrEnum):
+    SAVES_ASIDE = "a newcomer that ends before its first commit leaves the member to the holder"
+    TAKES_OVER = "its last flush takes the member over"
+
+
 class Released(StrEnum):
     IS_FINAL = "a released record is final"
     IS_REASSERTED = "its former holder writes itself back"
@@ -123,6 +128,7 @@ class Rules:
     empty_start: EmptyStart = EmptyStart.NEVER
     released: Released = Released.IS_FINAL
     listing: Listing = Listing.BEFORE_THE_RELEASE
+    leaving: Leaving = Leaving.SAVES_ASIDE
 
 
 PRODUCT = Rules()

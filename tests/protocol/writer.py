@@ -222,9 +222,8 @@ def _set(world: World, index: int, which: Which, pod: Pod, writer: Writer) -> Wo
 def _remember_birth(world: World, app: App, commit: str, *, first: bool) -> World:
     births = world.ghosts.births
     line = births[app.state].line if app.state is not None else app.incarnation
-    return replace(
-        world, ghosts=replace(world.ghosts, births={**births, commit: Birth(app.state, app.incarnation, line)})
-    )
+    birth = Birth(app.state, app.incarnation, line, first)
+    return replace(world, ghosts=replace(world.ghosts, births={**births, commit: birth}))
 
 
 def commit(world: World, rules: Rules, index: int, which: Which = "writer", *, reply: bool = True) -> World:

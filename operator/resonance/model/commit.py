@@ -101,11 +101,12 @@ def _entitled(slot: SlotRecord | None, request: CommitRequest) -> bool:
 
 
 def _slot_after(slot: SlotRecord | None, request: CommitRequest, *, takes_over: bool) -> SlotRecord | None:
+    """The record that names the new writer. A reservation with a lower epoch would be fenced for ever: it goes."""
     if slot is None:
         return None
     if not takes_over:
         return None if slot.committed else replace(slot, committed=True)
-    after = slot.next if slot.next is not None and slot.next.uid != request.writer else None
+    after = slot.next if slot.next is not None and slot.next.epoch > request.epoch else None
     pod, template, host = slot.pod, slot.template, slot.host
     if slot.next is not None and slot.next.uid == request.writer:
         pod, template, host = slot.next.pod, slot.next.template, slot.next.host
