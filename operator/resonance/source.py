@@ -22,11 +22,15 @@ _PIECE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One answer of the app. ``document`` is None when it said 304: unchanged since ``etag``."""
+    """One answer of the app. ``document`` is None when it said 304: unchanged since ``etag``.
+
+    ``connection`` numbers the connection that it came over: another number may be another process.
+    """
 
     document: bytes | None
     proof: Proof | None
     etag: str | None
+    connection: int = 0
 
 
 class Source(Protocol):
@@ -50,6 +54,7 @@ class HttpSource:
         self._path = parts.path or "/"
         self._max_bytes = max_bytes
         self._timeout = timeout.total_seconds()
+        self._connections = 0
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -85,17 +90,19 @@ class HttpSource:
 
     def _get(self, etag: str | None) -> Export:
         headers = {"Accept": "application/json"} | ({"If-None-Match": etag} if etag else {})
+        if self._connection.sock is None:
+            self._connections += 1
         self._connection.request("GET", self._path, headers=headers)
         answer = self._connection.getresponse()
         if answer.status == http.client.NOT_MODIFIED and etag:
             answer.read()
-            return Export(None, _proof(answer), etag)
+            return Export(None, _proof(answer), etag, self._connections)
         if answer.status != http.client.OK:
             self.close()
             if answer.status == http.client.SERVICE_UNAVAILABLE:
                 raise SourceNotReady(f"GET {self.url}: 503, the app does not want to be captured now.")
             raise CaptureFailed(f"GET {self.url}: status {answer.status}. The app must answer 200 with its state.")
-        return Export(self._body(answer), _proof(answer), answer.getheader("ETag"))
+        return Export(self._body(answer), _proof(answer), answer.getheader("ETag"), self._connections)
 
     def _body(self, answer: http.client.HTTPResponse) -> bytes:
         out = bytearray()

@@ -33,7 +33,7 @@ from resonance.model.errors import (
 from resonance.model.naming import WorkloadKeys
 from resonance.model.report import GOOD, Outcome, Report
 from resonance.source import Export, Source
-from resonance.store.keyspace import Keyspace
+from resonance.store.keyspace import Field, FieldIs, Keyspace
 from resonance.store.member import Member
 from resonance.store.workload import Claim, PolicyRecord, answer, claim, read_slot, release, say_waiting, stop_waiting
 
@@ -102,6 +102,10 @@ class Session:
     ) -> None:
         self.replicas = 0
         self.report = report
+        self.note = ""
+        """What the host has to say of a good turn, for the report."""
+        self.capture_ms = 0
+        """What the last capture alone took: read, parsed and kept in the file."""
         self._keyspace = keyspace
         self._keys = keys
         self._who = who
@@ -115,8 +119,19 @@ class Session:
         self._pending: Capture | None = None
         self._pending_at = Now(0, 0)
         self._good_at: Now | None = None
+        self._connection = 0
         self._superseded = False
         self._lost = False
+
+    @property
+    def claim(self) -> Claim | None:
+        """What this session writes by, None while unclaimed."""
+        return self._claim
+
+    @property
+    def good_at(self) -> Now | None:
+        """When the newest state that is head was captured, None before the first."""
+        return self._good_at
 
     @property
     def member(self) -> str | None:
@@ -148,7 +163,7 @@ class Session:
             outcome, message = _outcome_of(error), str(error)
         ended = self._clock()
         self.report = replace(
-            self.report, outcome=outcome, message=message, duration_ms=ended.steady_ms - began.steady_ms
+            self.report, outcome=outcome, message=message or self.note, duration_ms=ended.steady_ms - began.steady_ms
         )
         self.send_report()
         return self.report
@@ -184,8 +199,17 @@ class Session:
         return ""
 
     def _capture(self) -> Capture:
-        now = self._clock()
+        began = self._clock()
+        try:
+            return self._captured(began)
+        finally:
+            self.capture_ms = self._clock().steady_ms - began.steady_ms
+
+    def _captured(self, now: Now) -> Capture:
         export = self._source.read(self._etag if self._pending is not None else None)
+        if export.proof is None and export.connection != self._connection and self._writer is not None:
+            self._writer.reconnected()
+        self._connection = export.connection
         if export.document is None and self._pending is not None:
             self._pending_at = now
             return self._pending
@@ -262,14 +286,27 @@ class Session:
         newcomer = self._claim is not None and self._claim.reserved and self._good_at is None
         if name is None or self._superseded or newcomer:
             return
+        guard = self._reports(name)
+        if guard is None:
+            return
         ago = self._clock().steady_ms - self._good_at.steady_ms if self._good_at is not None else -1
         self.report = replace(self.report, taken_ago_ms=ago)
         key = self._keys.member(name).report
         fields = [each for pair in self.report.to_fields().items() for each in pair]
         try:
-            self._keyspace.apply([], [("HSET", key, *fields), ("HSETNOW", key, "at_ms")])
+            self._keyspace.apply([guard], [("HSET", key, *fields), ("HSETNOW", key, "at_ms")])
         except StoreError:
             return
+
+    def _reports(self, name: str) -> FieldIs | None:
+        """The guard of a report: the record as it names us. None when another pod speaks for the member."""
+        try:
+            raw = self._keyspace.read([Field(self._keys.slots, name)]).text(0)
+            if raw is not None and SlotRecord.from_json(name, raw).holder != self._who.uid:
+                return None
+        except StoreError:
+            return None
+        return FieldIs(self._keys.slots, name, raw)
 
     def poll(self) -> Polled:
         """Whether somebody waits for a hand-over, and whether the member is still ours. Raises store errors."""
@@ -291,9 +328,15 @@ class Session:
                 return report
         return report
 
+    def forget_process(self) -> None:
+        """The app may have been replaced since the last capture: what is committed next proves nothing by it."""
+        self.report = replace(self.report, incarnation="", proven=False)
+        if self._writer is not None:
+            self._writer.reconnected()
+
     def commit_document(self, document: bytes) -> Report:
         """Commit a state that the process wrote as its last words, under the proof of its last capture."""
-        source, self._source = self._source, _Fixed(document, self._source, self.report)
+        source, self._source = self._source, _Fixed(document, self._source, self.report, self._connection)
         self._forget_capture()
         try:
             return self.turn()
@@ -314,15 +357,16 @@ class Session:
 class _Fixed:
     """A source that gives one document with the proof that the process gave last."""
 
-    def __init__(self, document: bytes, source: Source, report: Report) -> None:
+    def __init__(self, document: bytes, source: Source, report: Report, connection: int) -> None:
         self._document = document
         self._source = source
+        self._connection = connection
         restored = None if report.restored_from == "none" else report.restored_from
         self._proof = Proof(report.incarnation, restored) if report.proven and report.incarnation else None
 
     def read(self, etag: str | None) -> Export:
         del etag
-        return Export(self._document, self._proof, None)
+        return Export(self._document, self._proof, None, self._connection)
 
     def close(self) -> None:
         self._source.close()

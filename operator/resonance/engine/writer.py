@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from resonance.codec import parse_state
 from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
-from resonance.model.state import EMPTY, State
+from resonance.model.state import State
 from resonance.store.commit import Change, Refused, Saved, change_from, commit, set_aside
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, Seen, load
@@ -83,7 +83,6 @@ class Writer:
         self._seen: Seen | None = None
         self._base: tuple[State, str] | None = None
         self._last: tuple[str, str] | None = None
-        self._newest: State = EMPTY
 
     @property
     def record(self) -> MemberRecord | None:
@@ -102,8 +101,7 @@ class Writer:
 
     def prepare(self, document: bytes, proof: Proof | None, *, taken_at_ms: int) -> Capture:
         """Parse an export and fix what belongs to this moment. Works without Redis. Raises ``StateNotUnderstood``."""
-        state = parse_state(document, self._newest)
-        self._newest = state
+        state = parse_state(document)
         record = self._seen.record if self._seen is not None else None
         head = record.head if record is not None else None
         base_seq = head.seq if head is not None else 0
@@ -126,6 +124,7 @@ class Writer:
             state_bytes=0,
             stored_bytes=0,
             chain=(),
+            proof="",
             taken_at_ms=taken_at_ms,
             writer=self._uid,
             pod=self._pod,
@@ -175,7 +174,7 @@ class Writer:
         return self._after_saved(capture, result, replicas)
 
     def _after_saved(self, capture: Capture, saved: Saved, replicas: int) -> Written:
-        self._base = (capture.change.after, capture.change.digest)
+        self._base = (replace(capture.change.after, document=None), capture.change.digest)
         self._last = (capture.request.incarnation, capture.request.commit)
         outcome = Outcome.SAVED
         if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
@@ -185,7 +184,7 @@ class Writer:
     def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
         match why:
             case Refusal.DUPLICATE:
-                self._base = (capture.change.after, capture.change.digest)
+                self._base = (replace(capture.change.after, document=None), capture.change.digest)
                 self._last = (capture.request.incarnation, capture.request.commit)
                 record = self.record
                 stands = record.head.manifest if record is not None and record.head is not None else capture.draft
