@@ -119,7 +119,6 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("an entry that is a number", b'{"nodes":{"a":1}}', "nodes.a: each entry must be a JSON object"),
     ("metrics that are a list", b'{"metrics":[]}', "metrics: each entry"),
     ("NaN", b'{"nodes":{"a":{"x":NaN}}}', "not JSON"),
-    ("a number that overflows", b'{"nodes":{"a":{},"b":{"x":1e999}}}', "nodes.b"),
     ("bytes that are not UTF-8", b'{"nodes":{"a":{"x":"\xff"}}}', "byte 20"),
     ("a lone surrogate", b'{"nodes":{"a":{"x":"\\ud800"}}}', "not JSON"),
     ("a repeated kind", b'{"nodes":{},"nodes":{}}', "stands twice"),
@@ -139,8 +138,8 @@ def test_what_is_not_a_state_is_refused_with_the_place(document: bytes, words: s
 
 
 def test_white_space_and_any_number_keep_their_very_bytes() -> None:
-    document = b' { "nodes" : { "a" : {"x": 0.1, "y":1.0E5 , "z":123456789012345678901234567890} } } '
-    assert parse_state(document).kinds["nodes"]["a"] == b'{"x": 0.1, "y":1.0E5 , "z":123456789012345678901234567890}'
+    document = b' { "nodes" : { "a" : {"x": 0.1, "y":1.0E5 , "z":1e999} } } '
+    assert parse_state(document).kinds["nodes"]["a"] == b'{"x": 0.1, "y":1.0E5 , "z":1e999}'
 
 
 def test_a_hundred_thousand_entries_and_one_of_five_megabytes() -> None:

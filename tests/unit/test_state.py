@@ -36,4 +36,4 @@ def test_moving_bytes_between_id_and_object_changes_the_digest() -> None:
 
 
 def test_the_empty_state_has_the_digest_of_zeros() -> None:
-    assert digest(EMPTY) == "0" * 64
+    assert digest(EMPTY) == "0" * 32

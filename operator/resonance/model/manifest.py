@@ -27,7 +27,7 @@ class Manifest:
     """One committed snapshot.
 
     ``state_bytes`` and ``stored_bytes`` are before and after compression; ``taken_at_ms`` is the capturing host's
-    clock, for people only. ``parent`` is the commit that the captured process descends from, None when it started
+    clock, for people only. ``proof`` is that of its own blob. ``parent`` is the commit that the captured process descends from, None when it started
     empty.
     """
 
@@ -41,6 +41,7 @@ class Manifest:
     state_bytes: int
     stored_bytes: int
     chain: tuple[int, ...]
+    proof: str
     taken_at_ms: int
     writer: str
     pod: str

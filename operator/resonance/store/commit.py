@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from resonance.codec import seal_base, seal_delta
+from resonance.codec import proof_of, seal_base, seal_delta
 from resonance.model.commit import Append, CommitRequest, Refusal, Refuse, decide_commit
 from resonance.model.errors import StoreBusy
 from resonance.model.manifest import Head, Manifest, MemberRecord
@@ -22,6 +22,8 @@ from resonance.store.member import Member, Seen, load
 
 INLINE_BYTES = 256 * 1024
 """What one script may carry; more is staged. Measured so that another client waits about 10 ms at most."""
+DELTA_BYTES = 1024 * 1024
+"""The largest change that goes on top of the live state in one script; it costs the server about 5 ms."""
 STAGE_TTL_S = 600
 _FIELDS_A_WRITE = 200
 _ATTEMPTS = 16
@@ -106,7 +108,12 @@ def _plan(member: Member, seen: Seen, decision: Append, change: Change, draft: M
     incremental = _is_incremental(seen, decision, change)
     blob, chain = _blob(seen, change, incremental=incremental)
     manifest = replace(
-        draft, epoch=decision.epoch, stored_bytes=len(blob), chain=(*chain, draft.seq), state_bytes=change.after.size()
+        draft,
+        epoch=decision.epoch,
+        stored_bytes=len(blob),
+        chain=(*chain, draft.seq),
+        proof=proof_of(blob),
+        state_bytes=change.after.size(),
     )
     head = Head(decision.epoch, manifest.writer, manifest)
     appended = append(seen.record, head, tip=decision.tip)
@@ -146,7 +153,7 @@ def _is_incremental(seen: Seen, decision: Append, change: Change) -> bool:
     if head is None or change.delta is None or change.before is None or decision.tip:
         return False
     size = change.delta.size()
-    return size <= INLINE_BYTES and size * 2 <= max(change.after.size(), 4096)
+    return size <= DELTA_BYTES and size * 2 <= max(change.after.size(), 4096)
 
 
 def _blob(seen: Seen, change: Change, *, incremental: bool) -> tuple[bytes, tuple[int, ...]]:
@@ -249,7 +256,8 @@ def set_aside(keyspace: Keyspace, key: str, manifest: Manifest, state: State) ->
     """Overwrite ``key`` (a tip of a superseded pod, or the quarantine) with this capture. Raises store errors."""
     blob = seal_base(state)
     stage = f"{key}:stage:{manifest.commit}"
-    whole = replace(manifest, stored_bytes=len(blob), state_bytes=state.size(), chain=(manifest.seq,))
+    whole = replace(manifest, stored_bytes=len(blob), chain=(manifest.seq,), proof=proof_of(blob))
+    whole = replace(whole, state_bytes=state.size())
     staging: list[Write] = [("UNLINK", stage), ("HSET", stage, "manifest", whole.to_json(), "blob", blob)]
     keyspace.stage([*staging, ("EXPIRE", stage, STAGE_TTL_S)])
     keyspace.apply([], [("UNLINK", key), ("RENAME", stage, key), ("PERSIST", key)])

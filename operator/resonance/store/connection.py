@@ -26,8 +26,8 @@ from resonance.model.errors import InvalidInput, StoreBusy, StoreError, StoreRef
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 5.0
-"""For one send of at most :data:`PIECE_BYTES` or one read: 50 KB/s is the slowest link that works."""
-PIECE_BYTES = 256 * 1024
+"""For one send of at most :data:`PIECE_BYTES` or one read: 200 KB/s is the slowest link that works."""
+PIECE_BYTES = 1024 * 1024
 
 GUARDED_SCRIPT = files("resonance.store").joinpath("guarded.lua").read_text()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from resonance.codec import open_base, open_delta
+from resonance.codec import open_base, open_delta, proof_of
 from resonance.model.errors import StoreDamaged
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.naming import MemberKeys
@@ -43,7 +43,7 @@ def restore(
         if wanted is not None and not wanted(manifest):
             continue
         sources = [("live", _from_live)] if head is not None and manifest.seq == head.seq else []
-        for used, source in [*sources, ("blobs", _from_blobs)]:
+        for used, source in [("blobs", _from_blobs), *sources]:
             try:
                 state = source(keyspace, member.keys, manifest, max_bytes)
             except StoreDamaged as damage:
@@ -83,11 +83,14 @@ def _from_live(keyspace: Keyspace, keys: MemberKeys, manifest: Manifest, max_byt
 
 def _from_blobs(keyspace: Keyspace, keys: MemberKeys, manifest: Manifest, max_bytes: int) -> State:
     base, *deltas = manifest.chain
-    found = keyspace.read([Text(keys.base(base)), *(Text(keys.delta(seq)) for seq in deltas)])
-    state = open_base(found.text(0), keys.base(base), max_bytes)
-    for index, seq in enumerate(deltas, 1):
-        state = apply(state, open_delta(found.text(index), keys.delta(seq), max_bytes))
-    return _verified(state, manifest, f"{keys.root} snapshot {manifest.seq}")
+    names = [keys.base(base), *(keys.delta(seq) for seq in deltas)]
+    found = keyspace.read([Text(name) for name in names])
+    own = found.text(len(deltas))
+    if own is not None and proof_of(own) != manifest.proof:
+        raise StoreDamaged(f"{names[-1]}: is not the blob that was saved")
+    state = open_base(found.text(0), names[0], max_bytes)
+    changes = [open_delta(found.text(index), name, max_bytes) for index, name in enumerate(names[1:], 1)]
+    return _verified(apply(state, *changes), manifest, f"{keys.root} snapshot {manifest.seq}")
 
 
 def _verified(state: State, manifest: Manifest, where: str) -> State:
