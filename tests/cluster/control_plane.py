@@ -1,7 +1,7 @@
 """An API server of its own: etcd and kube-apiserver, nothing else, for what is decided by the API server alone.
 
-The argument: rules and admission are judged by the API server, and a dry run needs no node. On a server that nobody else
-uses, a test may take the resource away, or play the operator by writing a status, without an operator that answers back.
+The argument: rules and admission are judged by the API server, and a dry run needs no node. On a server that nobody
+else uses, a test may take the resource away, or play the operator, without an operator that answers back.
 It starts in seconds, from the programs of the lab.
 """
 
@@ -19,7 +19,7 @@ from tests.lab import LabError, build, pki
 from tests.lab.layout import Layout
 from tests.lab.progress import Progress
 
-API_PORT, ETCD_PORT, PEER_PORT = 16443, 22379, 22380
+PORT = 16443  # of the API server; etcd has the next two
 START_SECONDS = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -79,16 +79,19 @@ def wait_for(said: str, seconds: float, *, poll: float = 0.1) -> Iterator[float]
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[Kubectl]:
+def api_server(folder: Path, port: int = PORT) -> Iterator[Kubectl]:
     """Run an API server on this machine until the block ends, with everything it writes in `folder`."""
     programs = _programs()
     private = Layout(cache=folder, state=folder)
     pki.write_certificates(private)
     kubectl = Kubectl(programs["kubectl"], folder / "admin.conf")
-    (folder / "admin.conf").write_text(json.dumps(_kubeconfig(private.pki)))
+    (folder / "admin.conf").write_text(json.dumps(_kubeconfig(private.pki, port)))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for command in (_etcd(programs["etcd"], folder), _kube_apiserver(programs["kube-apiserver"], private.pki)):
+        for command in (
+            _etcd(programs["etcd"], folder, port),
+            _kube_apiserver(programs["kube-apiserver"], private.pki, port),
+        ):
             with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
                 started.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
         for _ in wait_for("the API server is ready", START_SECONDS):
@@ -116,8 +119,8 @@ def _programs() -> Mapping[str, Path]:
     }
 
 
-def _etcd(program: Path, folder: Path) -> Sequence[str]:
-    client, peer = f"http://127.0.0.1:{ETCD_PORT}", f"http://127.0.0.1:{PEER_PORT}"
+def _etcd(program: Path, folder: Path, port: int) -> Sequence[str]:
+    client, peer = f"http://127.0.0.1:{port + 1}", f"http://127.0.0.1:{port + 2}"
     return [
         str(program),
         f"--data-dir={folder}/etcd",
@@ -131,12 +134,12 @@ def _etcd(program: Path, folder: Path) -> Sequence[str]:
     ]
 
 
-def _kube_apiserver(program: Path, certificates: Path) -> Sequence[str]:
+def _kube_apiserver(program: Path, certificates: Path, port: int) -> Sequence[str]:
     return [
         str(program),
-        f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
+        f"--etcd-servers=http://127.0.0.1:{port + 1}",
         "--bind-address=127.0.0.1",
-        f"--secure-port={API_PORT}",
+        f"--secure-port={port}",
         "--service-cluster-ip-range=10.97.0.0/16",
         f"--client-ca-file={certificates}/ca.crt",
         f"--tls-cert-file={certificates}/apiserver.crt",
@@ -149,8 +152,8 @@ def _kube_apiserver(program: Path, certificates: Path) -> Sequence[str]:
     ]
 
 
-def _kubeconfig(certificates: Path) -> Object:
-    cluster = {"server": f"https://127.0.0.1:{API_PORT}", "certificate-authority": f"{certificates}/ca.crt"}
+def _kubeconfig(certificates: Path, port: int) -> Object:
+    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": f"{certificates}/ca.crt"}
     user = {"client-certificate": f"{certificates}/admin.crt", "client-key": f"{certificates}/admin.key"}
     return {
         "apiVersion": "v1",

@@ -1,10 +1,9 @@
-"""A wrong policy is refused when it is applied, with the path, the value and the remedy; a right one needs ten lines."""
+"""A wrong policy is refused when it is applied, with path, value and remedy; a right one needs ten lines."""
 
 import json
 from typing import Any
 
 import pytest
-
 from tests.cluster.builders import Object, merged, policy
 from tests.cluster.control_plane import REPOSITORY, Kubectl, Refused
 
@@ -211,7 +210,7 @@ def test_the_ten_lines_get_their_defaults(server: Kubectl, namespace: str) -> No
 
 
 def test_a_name_too_long_for_a_label_is_refused(server: Kubectl, namespace: str) -> None:
-    with pytest.raises(Refused, match="metadata.name: 'aaaa.*at most 63 characters"):
+    with pytest.raises(Refused, match=r"metadata.name: 'aaaa.*at most 63 characters"):
         server.dry_run(policy("a" * 64), namespace)
 
 
