@@ -29,7 +29,7 @@ def of_an_append(
         lines = {births[each.commit].line for each in seen.all()}
         born = births[request.commit]
         accepted = any(births[each].incarnation in world.ghosts.accepted for each in ancestors(births, request.commit))
-        proven = not head.manifest.line.startswith("unproven") and not request.line.startswith("unproven")
+        proven = not request.incarnation.startswith("n-")
         if proven and born.line not in lines and not accepted:
             world = world.break_(
                 f"I3 {request.commit}, begun with nothing, replaced {head.commit} of {member} unaccepted"
@@ -112,7 +112,7 @@ def _every_live_pod_saves(world: World, saved: frozenset[str]) -> str | None:
             and len(_healthy(world)) > _room(world, pod)
         ):
             continue
-        if pod.stage is Stage.NEW and len(_healthy(world)) > _room(world, pod):
+        if pod.stage in {Stage.NEW, Stage.CLAIMED} and len(_healthy(world)) > _room(world, pod):
             continue
         return f"I6 {pod.uid} ({pod.stage}, {pod.writer.mode}, {pod.writer.outcome or 'never'}) never commits again"
     return None

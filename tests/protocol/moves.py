@@ -301,7 +301,10 @@ def _faults(world: World, rules: Rules) -> Moves:
                 yield f"the lease of {name} runs out", lambda now, key=key, over=over: now.spend(Fault.LEASE_OVER).with_store(key, over)  # type: ignore[misc]  # fmt: skip
         for name, incarnation in store.suspects.items():
             if world.may(Fault.ACCEPT):
-                yield f"a person accepts {incarnation} in {name}", partial(_accept, key=key, member=name, who=incarnation)
+                yield (
+                    f"a person accepts {incarnation} in {name}",
+                    partial(_accept, key=key, member=name, who=incarnation),
+                )
 
 
 def _accept(world: World, *, key: str, member: str, who: str) -> World:
@@ -321,7 +324,10 @@ def _fail_over(world: World) -> World:
     assert world.replica is not None
     world = replace(world, stores=world.replica, replica=None)
     manifests = [
-        (key, name, each) for key, store in world.stores.items() for name, rec in store.members.items() for each in rec.all()
+        (key, name, each)
+        for key, store in world.stores.items()
+        for name, rec in store.members.items()
+        for each in rec.all()
     ]
     there = {each.commit for _, _, each in manifests}
     writers = frozenset((key, name, each.epoch, each.writer) for key, name, each in manifests)

@@ -122,7 +122,9 @@ def _one_cycle(world: World, rules: Rules, index: int, which: writer.Which) -> W
     return world
 
 
-def verdict(world: World, rules: Rules, *, lost_stay: bool = False, checks_unused: bool = True) -> tuple[str | None, list[str]]:
+def verdict(
+    world: World, rules: Rules, *, lost_stay: bool = False, checks_unused: bool = True
+) -> tuple[str | None, list[str]]:
     """The invariant that does not hold now or once the faults are over, and how it came to that."""
     if world.broken is not None:
         return world.broken, []

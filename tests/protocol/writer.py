@@ -262,9 +262,22 @@ def append_commit(world: World, rules: Rules, place: tuple[str, str], request: C
 
 def _manifest(request: CommitRequest, seq: int) -> Manifest:
     return Manifest(
-        seq, request.commit, request.line, request.parent, request.incarnation, "", {}, 0, 0, (seq,), 0,
-        request.writer, request.writer, request.epoch,
-    )  # fmt: skip
+        seq=seq,
+        commit=request.commit,
+        line=request.line,
+        parent=request.parent,
+        incarnation=request.incarnation,
+        digest="",
+        proof="",
+        counts={},
+        stored_bytes=0,
+        chain=(seq,),
+        taken_at_ms=0,
+        writer=request.writer,
+        pod=request.writer,
+        epoch=request.epoch,
+        state_bytes=0,
+    )
 
 
 def _after(world: World, rules: Rules, index: int, which: Which, outcome: str) -> World:
@@ -288,7 +301,7 @@ def _after(world: World, rules: Rules, index: int, which: Which, outcome: str) -
     writer = replace(writer, pending=None)
     if outcome == Refusal.QUARANTINED:
         world = world.with_store(key, replace(store, suspects={**store.suspects, member: request.incarnation}))
-    if outcome == Refusal.FENCED:
+    if outcome in {Refusal.FENCED, Refusal.NOT_HELD}:
         world = world.with_store(key, replace(store, tips={**store.tips, pod.uid: request.commit}))
         writer = replace(writer, mode=Mode.SUPERSEDED)
     return with_writer(world, index, which, writer)

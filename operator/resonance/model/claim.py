@@ -6,8 +6,8 @@ broke earlier drafts (docs/protocol.md lists them):
 - A claim returns what this pod already holds, so a lost reply changes nothing.
 - Parked slots are given out only while fewer are held than wanted, those with a snapshot first and of these the one
   released last, so that a roll-out cannot park the newest state.
-- A running pod that was superseded goes back to its own slot when that is free. It founds another only while no roll-out
-  is under way.
+- A running pod that was superseded goes back to its own slot when that is free, and founds another only where that
+  leaves no parked state to a roll-out.
 - A newcomer at a full workload *reserves*: the holder stays the writer until the newcomer's first commit.
 - Epochs are issued from ``issued``, which never goes back; the head's epoch moves at the first commit.
 - A release names the uid that it releases. A released record is final: its former holder claims anew.
@@ -19,7 +19,7 @@ Deliberately not here: what a commit checks (commit.py) and how decisions are ap
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -212,26 +212,27 @@ def _claim_slot(slots: Slots, who: Claimant, wanted: int, heads: Mapping[str, in
 
 
 def _reclaim_slot(slots: Slots, who: Claimant, wanted: int, heads: Mapping[str, int]) -> Decision:
-    """A running pod carries a state of its own: it may go back to its own slot or found a new one, never take
-    another's.
+    """A running pod carries a state of its own: back to its own slot, or found a new one; never take another's.
 
-    Its own record may be missing after a fail-over. While a roll-out is under way, a superseded pod founds nothing: the
-    newcomers would take its fork and leave a parked slot, with somebody's newest state, unused.
+    Its own record may be missing after a fail-over, and so may that of a member which has a head: both are kept apart.
+    While a roll-out is under way, a superseded pod founds none in the place of a parked one: the newcomers would take
+    its fork, and the parked state would stay unused.
     """
     held = [each for each in slots.values() if each.holder is not None]
     if who.previous is not None:
         own = slots.get(who.previous)
         if own is None or own.holder is None:
             return Take(_taken(own, who.previous, who, heads))
-        if any(each.template != who.template for each in held):
+        rolling_out = any(each.template != who.template for each in held)
+        if rolling_out and any(each.holder is None and each.committed for each in slots.values()):
             return Wait(WaitReason.SUPERSEDED)
     if len(held) < wanted:
-        return Take(_taken(None, _unused_member(slots), who, heads))
+        return Take(_taken(None, _unused_member({**slots, **heads}), who, heads))
     return Wait(WaitReason.SUPERSEDED)
 
 
-def _unused_member(slots: Slots) -> str:
-    return next(name for name in map(slot_member, range(len(slots) + 1)) if name not in slots)
+def _unused_member(used: Collection[str]) -> str:
+    return next(name for name in map(slot_member, range(len(used) + 1)) if name not in used)
 
 
 def _issue(record: SlotRecord | None, member: str, heads: Mapping[str, int]) -> int:
