@@ -103,9 +103,7 @@ def minimum_ready_seconds() -> int:
     return int(deployment["spec"]["minReadySeconds"])
 
 
-def test_no_pod_is_refused_while_we_are_installed_removed_and_removed_in_the_wrong_order(
-    nothing_of_ours: Kubectl,
-) -> None:
+def test_no_pod_is_refused_while_we_are_installed_and_removed(untouched: Kubectl) -> None:
     kubectl = untouched
     creations = Creations(kubectl.kubeconfig, kubectl.namespace("theirs"))
     with creations.going_on():
