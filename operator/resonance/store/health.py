@@ -1,7 +1,7 @@
 """Whether a Redis can be trusted to keep what it acknowledged: a judgement of its ``INFO``.
 
-A pure function over what the server says of itself. ``PING`` proves that a server answers; it does not say that it evicts
-keys, keeps nothing on disk, or has no memory left for the next snapshot.
+A pure function over what the server says of itself. ``PING`` proves that a server answers; it does not say that it
+evicts keys, keeps nothing on disk, or has no memory left for the next snapshot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MEMORY_HEADROOM = 0.10
-"""The part of ``maxmemory`` that must be free: a whole new base is staged beside the live state before it replaces it."""
+"""The part of ``maxmemory`` that must be free: a whole new base is staged beside the live state before it replaces it.
+"""
 
 
 class Danger(StrEnum):
@@ -49,7 +50,8 @@ class Health:
 
 
 def judge(info: Mapping[str, object], *, evicted_before: int | None = None) -> Health:
-    """Judge the flattened ``INFO`` of one server. ``evicted_before`` is the counter as last seen, None at the first look.
+    """Judge the flattened ``INFO`` of one server. ``evicted_before`` is the counter as last seen, None at the first
+    look.
 
     A field that the server does not report is passed over: an older or a managed Redis hides some.
     """
@@ -90,7 +92,7 @@ def _durable(info: Mapping[str, object], replicas: int) -> list[Finding]:
     out = []
     aof = _number(info, "aof_enabled")
     if aof == 0 and replicas == 0:
-        text = "it has neither an append-only file nor a replica: a crash loses acknowledged snapshots; set appendonly yes."
+        text = "it has neither an append-only file nor a replica, so a crash loses snapshots; set appendonly yes."
         out.append(Finding(Danger.NOT_DURABLE, text))
     if aof and info.get("aof_last_write_status", "ok") != "ok":
         out.append(Finding(Danger.AOF_FAILING, "its append-only file cannot be written; check its disk."))
