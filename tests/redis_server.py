@@ -1,7 +1,7 @@
 """A real TLS Redis with AUTH and the least-privilege user, as the tests and benches of storage need it.
 
-One process a server, on loopback, in a folder of its own. The certificates are made by ``trustme``; the user's rights are
-those that ``docs/redis.md`` tells people to give.
+One process a server, on loopback, in a folder of its own. The certificates are made by ``trustme``; the user's rights
+are those that ``docs/redis.md`` tells people to give.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class TlsRedis:
         self._options = list(options)
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
+        self._admin: redis.Redis | None = None
         certificate = self.ca.issue_cert("localhost", "127.0.0.1")
         self.ca.cert_pem.write_to_path(self.folder / "ca.crt")
         certificate.private_key_pem.write_to_path(self.folder / "tls.key")
@@ -125,15 +126,17 @@ class TlsRedis:
         raise RuntimeError(f"redis-server did not start:\n{(where / 'log').read_text()[-2000:]}")
 
     def admin(self) -> redis.Redis:
-        """A client that may do everything, for looking and for damage."""
-        return redis.Redis(
-            host="localhost",
-            port=self.port,
-            username="admin",
-            password=self.admin_password,
-            ssl=True,
-            ssl_ca_certs=str(self.folder / "ca.crt"),
-        )
+        """A client that may do everything, for looking and for damage; closed with the server."""
+        if self._admin is None:
+            self._admin = redis.Redis(
+                host="localhost",
+                port=self.port,
+                username="admin",
+                password=self.admin_password,
+                ssl=True,
+                ssl_ca_certs=str(self.folder / "ca.crt"),
+            )
+        return self._admin
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server process."""
@@ -154,4 +157,6 @@ class TlsRedis:
 
     def __exit__(self, *unused: object) -> None:
         self.kill()
+        if self._admin is not None:
+            self._admin.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -9,6 +9,7 @@ A sealed blob says how large it is before anybody allocates, and proves each of 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -123,6 +124,26 @@ def encode_state(state: State) -> bytes:
     if state.document is not None:
         return state.document
     return b"{" + b",".join(_members(state)) + b"}"
+
+
+def encode_network(network: Mapping[str, object]) -> bytes:
+    """A state made of Python objects as a document. Raises :class:`StateNotUnderstood` for NaN and Infinity."""
+    document = orjson.dumps(network)
+    if b"null" in document:
+        _refuse_nan(network, "state")
+    return document
+
+
+def _refuse_nan(value: object, where: str) -> None:
+    """The encoder writes NaN and Infinity as null, which would lose them in silence."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StateNotUnderstood(where, "NaN and Infinity are not JSON. Save a number, or leave the key out.")
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _refuse_nan(each, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _refuse_nan(each, f"{where}[{index}]")
 
 
 def encode_restore_file(state: State, snapshot: Mapping[str, object]) -> bytes:
