@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.protocol.moves import moves, step
@@ -92,6 +91,15 @@ def replay(scene: Scene, rules: Rules, schedule: tuple[str, ...]) -> Found | Non
     return None if broken is None else Found(broken, tuple(done), tuple(afterwards))
 
 
+def play(world: World, rules: Rules, *schedule: str) -> World:
+    """Follow the sentences; each must be open at its turn."""
+    for sentence in schedule:
+        open_ = dict(moves(world, rules))
+        assert sentence in open_, f"{sentence!r} is not open; open are: " + "; ".join(open_)
+        world = step(world, open_[sentence])
+    return world
+
+
 def minimise(scene: Scene, rules: Rules, found: Found) -> Found:
     """Leave out every step without which the same invariant still breaks."""
     at = len(found.schedule) - 1
@@ -122,6 +130,3 @@ def walk(scene: Scene, rules: Rules, *, seed: int, steps: int, judge_every: int 
             if broken is not None:
                 return minimise(scene, rules, Found(broken, tuple(done), tuple(afterwards))), len(done)
     return None, len(done)
-
-
-Builder = Callable[[], Scene]

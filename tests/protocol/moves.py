@@ -36,6 +36,7 @@ class Fault(StrEnum):
     SCALE_UP = "a person scales up"
     SCALE_DOWN = "a person scales down"
     ACCEPT = "a person accepts the quarantined state"
+    REPEATED_RELEASE = "the reply of a release is lost, and it is sent again later"
     LEASE_OVER = "a lease runs out"
     BOUND = "a claimant has waited long"
 
@@ -128,7 +129,7 @@ def _operator(world: World, rules: Rules) -> Moves:
     for key in dict.fromkeys(rules.key_of(each) for each in world.pods):
         store = world.store(key)
         if (store.wanted, store.listed) != policy_of(world, rules, key):
-            yield f"the operator writes the policy record of {key[-12:]}", partial(write_policy, rules=rules, key=key)
+            yield f"the operator writes the policy record", partial(write_policy, rules=rules, key=key)
         for name, slot in store.slots.items():
             for uid in {slot.holder, slot.next.uid if slot.next else None} - {None}:
                 index = world.index(str(uid))
@@ -139,11 +140,18 @@ def _operator(world: World, rules: Rules) -> Moves:
     for late in world.late_releases:
         if rules.listing is Listing.BEFORE_THE_RELEASE and late[2] in world.store(late[0]).listed:
             continue
-        yield f"the operator writes the release of {late[1]} by {late[2]}", partial(do_release, rules=rules, late=late)
+        sentence = f"the operator writes the release of {late[1]} by {late[2]}"
+        yield sentence, partial(do_release, rules=rules, late=late)
+        if world.may(Fault.REPEATED_RELEASE):
+            yield f"{sentence}, reply lost", partial(_repeatable_release, rules=rules, late=late)
 
 
 def _see(world: World, *, late: tuple[str, str, str]) -> World:
     return replace(world, late_releases=(*world.late_releases, late))
+
+
+def _repeatable_release(world: World, *, rules: Rules, late: tuple[str, str, str]) -> World:
+    return writer.release(world.spend(Fault.REPEATED_RELEASE), rules, *late)
 
 
 def do_release(world: World, *, rules: Rules, late: tuple[str, str, str]) -> World:
@@ -213,7 +221,7 @@ def _running(world: World, rules: Rules, index: int, pod: Pod, which: writer.Whi
         yield sends, partial(writer.commit, rules=rules, index=index, which=which)
         if world.may(Fault.LOST_COMMIT):
             yield f"{sends}, reply lost", partial(_lost_commit, rules=rules, index=index, which=which)
-    if which == "writer" and rules.newcomer is Newcomer.WAITS_A_BOUND and writer.owes_an_answer(world, rules, index):
+    if which == "writer" and writer.owes_an_answer(world, rules, index):
         yield f"{name} flushes and answers the newcomer", partial(writer.flush_and_answer, rules=rules, index=index)
 
 

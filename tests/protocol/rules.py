@@ -216,6 +216,15 @@ def fence_without_owner(seen: MemberRecord, slot: SlotRecord | None, request: Co
     return decide_commit(seen, slot, request)
 
 
+def reservation_stays(seen: MemberRecord, slot: SlotRecord | None, request: CommitRequest) -> Append | Refuse:
+    """A commit leaves another's reservation as it is, whatever its epoch."""
+    done = decide_commit(seen, slot, request)
+    if isinstance(done, Append) and done.slot is not None and slot is not None:
+        if slot.next is not None and slot.next.uid != request.writer:
+            return replace(done, slot=replace(done.slot, next=slot.next))
+    return done
+
+
 # -------------------------------------------------------------------------------------------------- claims, taken out
 
 
@@ -240,13 +249,39 @@ def no_second_claim(slots: Slots, who: Claimant, *, wanted: int | None, head_epo
     return decide_claim(slots, who, wanted=wanted, head_epochs=head_epochs)
 
 
-def founds_during_a_rollout(
+def founds_whenever_there_is_room(
     slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]
 ) -> Decision:
-    """A superseded pod founds a new member although a roll-out is under way."""
+    """A superseded pod founds a new member although a parked one waits for the roll-out's next newcomer."""
     if who.phase is Phase.RUNNING and who.previous is not None:
-        own = {name: replace(each, template=who.template) for name, each in slots.items()}
-        return decide_claim(own, who, wanted=wanted, head_epochs=head_epochs)
+        alike = {name: replace(each, template=who.template) for name, each in slots.items()}
+        return decide_claim(alike, who, wanted=wanted, head_epochs=head_epochs)
+    return decide_claim(slots, who, wanted=wanted, head_epochs=head_epochs)
+
+
+def lost_record_is_forgotten(
+    slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]
+) -> Decision:
+    """A running pod whose record is missing takes any name without a record."""
+    if who.phase is Phase.RUNNING and who.previous not in slots:
+        who = replace(who, previous=None)
+        head_epochs = {}
+    return decide_claim(slots, who, wanted=wanted, head_epochs=head_epochs)
+
+
+def founds_over_a_head(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]) -> Decision:
+    """Whether a name without a record has a head is not asked."""
+    heads = {name: epoch for name, epoch in head_epochs.items() if name in slots}
+    return decide_claim(slots, who, wanted=wanted, head_epochs=heads)
+
+
+def last_released_first(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]) -> Decision:
+    """Whether a parked slot ever had a snapshot is not asked."""
+    alike = {name: replace(each, committed=True) for name, each in slots.items()}
+    done = decide_claim(alike, who, wanted=wanted, head_epochs=head_epochs)
+    if isinstance(done, Take):
+        before = slots.get(done.record.member)
+        return Take(replace(done.record, committed=before is not None and before.committed))
     return decide_claim(slots, who, wanted=wanted, head_epochs=head_epochs)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from resonance.model.claim import Host
 
 from tests.protocol import writer
-from tests.protocol.explore import Scene
+from tests.protocol.explore import Scene, play
 from tests.protocol.moves import write_policy
 from tests.protocol.rules import PRODUCT, Rules
 from tests.protocol.world import Kube, Pod, Stage, World
@@ -54,3 +54,8 @@ def scaled_down() -> World:
     gone = replace(world.pods[0], stage=Stage.ENDED, kube=Kube.GONE, app=None, file=None)
     world = replace(world.with_pod(0, gone), replicas=1, template=1, surge=1)
     return writer.flush(write_policy(world, PRODUCT, key), PRODUCT, 1)
+
+
+def played(world: World, *schedule: str, rules: Rules = PRODUCT) -> World:
+    """The world after a schedule that is told in sentences."""
+    return play(world, rules, *schedule)

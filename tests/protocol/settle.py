@@ -101,23 +101,23 @@ def _begin(world: World, rules: Rules, index: int, done: list[str]) -> World:
 
 
 def _one_cycle(world: World, rules: Rules, index: int, which: writer.Which) -> World:
-    """Poll, then capture and commit, with one more try after a conflict."""
-    for _ in range(3):
+    """Poll, then capture and commit, again after a conflict and after a capture that was taken earlier."""
+    for _ in range(4):
         pod = world.pods[index]
         if writer.has_lost_its_member(world, rules, index, which):
             if not isinstance(writer.ask(world, rules, index, which), Wait) or rules.released.name == "IS_REASSERTED":
                 world = writer.claim_anew(world, rules, index, which)
         if writer.writer_of(world.pods[index], which).member is None:
             return world
-        answers = pod.host is Host.AGENT or rules.newcomer.name == "WAITS_A_BOUND"
-        if which == "writer" and answers and writer.owes_an_answer(world, rules, index):
+        if which == "writer" and writer.owes_an_answer(world, rules, index):
             world = writer.flush_and_answer(world, rules, index)
-        if writer.writer_of(world.pods[index], which).pending is None:
+        is_fresh = writer.writer_of(world.pods[index], which).pending is None
+        if is_fresh:
             world = writer.capture(world, rules, index, which)
         if writer.writer_of(world.pods[index], which).pending is not None:
             world = writer.commit(world, rules, index, which)
         world = invariants.of_a_world(world)
-        if writer.writer_of(world.pods[index], which).outcome in {"Saved", "Quarantined"}:
+        if is_fresh and writer.writer_of(world.pods[index], which).outcome in {"Saved", "Quarantined"}:
             return world
     return world
 

@@ -16,7 +16,7 @@ from resonance.model.restore import CannotTell, Give, KeepFile, LocalFile
 from resonance.model.retention import append
 
 from tests.protocol import invariants
-from tests.protocol.rules import AfterConflict, EpochMoves, Lineage, Records, Released, Rules, newest_unused
+from tests.protocol.rules import AfterConflict, EpochMoves, Lineage, Newcomer, Records, Released, Rules, newest_unused
 from tests.protocol.world import App, Birth, Mode, Pod, RestoreFile, Stage, Store, World, Writer
 
 Which = Literal["writer", "second"]
@@ -331,9 +331,14 @@ def claim_anew(world: World, rules: Rules, index: int, which: Which = "writer") 
 
 
 def owes_an_answer(world: World, rules: Rules, index: int) -> bool:
+    """True if a newcomer waits for this pod's host. In an earlier draft nobody answered for an adopted pod."""
     pod = world.pods[index]
-    slot = world.store(rules.key_of(pod)).slots.get(pod.writer.member) if pod.writer.member is not None else None
-    return slot is not None and pod.app is not None and decide_answer(slot, pod.uid) is not None
+    if pod.writer.member is None or pod.app is None:
+        return False
+    if pod.host is Host.OPERATOR and rules.newcomer is Newcomer.WAITS_FOR_EVER:
+        return False
+    slot = world.store(rules.key_of(pod)).slots.get(pod.writer.member)
+    return slot is not None and decide_answer(slot, pod.uid) is not None
 
 
 def flush_and_answer(world: World, rules: Rules, index: int) -> World:
