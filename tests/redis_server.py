@@ -31,6 +31,10 @@ ACL = (
 )
 """What the agent and the operator need, and nothing else."""
 
+NOBODY = "user default off ~* &* +@all"
+"""Nobody can log in as the default user, but Redis replays its append-only file as it: without rights it would skip
+every transaction in there (error NOPERM in its log) and come back without the snapshots."""
+
 _START_S = 10
 
 
@@ -75,7 +79,7 @@ class TlsRedis:
         certificate.private_key_pem.write_to_path(self.folder / "tls.key")
         certificate.cert_chain_pems[0].write_to_path(self.folder / "tls.crt")
         (self.folder / "users.acl").write_text(
-            f"user default off\nuser resonance on >{self.password} {ACL.format(prefix=prefix)}\n"
+            f"{NOBODY}\nuser resonance on >{self.password} {ACL.format(prefix=prefix)}\n"
             f"user admin on >{self.admin_password} ~* &* +@all\n"
         )
 
