@@ -1,4 +1,4 @@
-"""How running apps become protected: three apps without, a policy that adopts them, a roll-out that injects the agent."""
+"""How running apps become protected: three without, a policy that adopts them, a roll-out that injects the agent."""
 
 from __future__ import annotations
 
