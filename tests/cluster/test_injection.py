@@ -372,16 +372,11 @@ def test_left_alone(server: Kubectl, place: Place, wanted: Object) -> None:
 
 
 def test_a_mirror_pod_is_left_alone(server: Kubectl, place: Place) -> None:
-    namespace = place()
-    injected(server, pod(), namespace)
+    namespace = place(policy(identity="PodName"))  # one that would take a pod of any owner
     node = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "uid", "controller": True}
-    mirror = pod(
-        node,
-        annotations={"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "x"},
-        nodeName="node-a",
-        automountServiceAccountToken=False,
-    )
-    left_alone(server, mirror, namespace)
+    injected(server, pod(node, nodeName="node-a", automountServiceAccountToken=False), namespace)
+    mark = {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "x"}
+    left_alone(server, pod(node, annotations=mark, nodeName="node-a", automountServiceAccountToken=False), namespace)
 
 
 def test_pods_of_kube_system_are_left_alone(server: Kubectl, place: Place) -> None:
