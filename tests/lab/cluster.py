@@ -111,9 +111,13 @@ class Lab:
             teardown.down(self.layout)
 
     def healthy(self) -> bool:
-        """True: the start came to its end, every daemon runs, and the API server and both nodes say they are ready."""
+        """True: it is of the wanted versions, every daemon runs, and the API server and both nodes say they are ready."""
         states = self.status()
-        if not self._complete.is_file() or any(states.get(name) != "runs" for name in daemons.names()):
+        if (
+            not self._complete.is_file()
+            or not self._current()
+            or any(states.get(name) != "runs" for name in daemons.names())
+        ):
             return False
         nodes = [f"node/{name}" for name in NODES]
         return self.ready() and self._answers("wait", "--for=condition=Ready", "--timeout=3s", *nodes)
@@ -263,11 +267,20 @@ class Lab:
         )
         self._complete.touch()
 
+    def _programs(self) -> Mapping[str, Path]:
+        """Give the place in the cache of every program of the wanted versions, by name."""
+        folders = {module: build.folder_of(module, self.layout) for module in build.modules(build.versions())}
+        return {program.name: folders[module] / program.name for module in folders for program in module.programs}
+
     def _link_programs(self) -> None:
         self.layout.bin.mkdir()
-        for module in build.modules(build.versions()):
-            for program in module.programs:
-                (self.layout.bin / program.name).symlink_to(build.folder_of(module, self.layout) / program.name)
+        for name, program in self._programs().items():
+            (self.layout.bin / name).symlink_to(program)
+
+    def _current(self) -> bool:
+        """True: the lab was started with the programs that are wanted now."""
+        links = {name: self.layout.bin / name for name in self._programs()}
+        return all(link.is_symlink() and link.readlink() == self._programs()[name] for name, link in links.items())
 
     def _write_files(self) -> None:
         layout = self.layout

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,12 @@ def kubernetes(version: str = "1.36.3") -> build.Module:
 
 
 def test_one_line_chooses_the_kubernetes_version() -> None:
-    text = (build.MODULES / "versions.toml").read_text().replace('kubernetes = "1.36.3"', 'kubernetes = "1.37.2"')
+    text = re.sub(
+        r'^kubernetes = ".*"',
+        'kubernetes = "1.37.2"',
+        (build.MODULES / "versions.toml").read_text(),
+        flags=re.MULTILINE,
+    )
     module = build.modules(build.versions({}, text))[0]
     assert module.version == "1.37.2"
     assert "gitVersion=v1.37.2" in module.link
