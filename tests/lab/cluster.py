@@ -111,7 +111,7 @@ class Lab:
             teardown.down(self.layout)
 
     def healthy(self) -> bool:
-        """True: it is of the wanted versions, every daemon runs, and the API server and both nodes say they are ready."""
+        """True: it has the wanted versions, every daemon runs, and the API server and both nodes say they are ready."""
         states = self.status()
         if (
             not self._complete.is_file()
@@ -279,8 +279,8 @@ class Lab:
 
     def _current(self) -> bool:
         """True: the lab was started with the programs that are wanted now."""
-        links = {name: self.layout.bin / name for name in self._programs()}
-        return all(link.is_symlink() and link.readlink() == self._programs()[name] for name, link in links.items())
+        pairs = [(self.layout.bin / name, program) for name, program in self._programs().items()]
+        return all(link.is_symlink() and link.readlink() == program for link, program in pairs)
 
     def _write_files(self) -> None:
         layout = self.layout
