@@ -40,6 +40,7 @@ from resonance.source import HttpSource
 from resonance.store.redis_keyspace import RedisKeyspace
 
 CAPTURES_AT_ONCE = 4
+LEARN_ATTEMPTS = 15
 log = logging.getLogger("resonance.controller")
 
 
@@ -97,6 +98,19 @@ async def learn(api: Api, world: World) -> None:
         world.put_policy(raw)
 
 
+async def _patiently(api: Api, world: World) -> str:
+    """Learn everything and give the cluster's id. A server that is just starting may need a moment."""
+    for _ in range(LEARN_ATTEMPTS - 1):
+        try:
+            await learn(api, world)
+            return await api.cluster_id()
+        except ApiFailed as error:
+            log.warning("api_not_ready", extra={"detail": str(error)})
+            await asyncio.sleep(1)
+    await learn(api, world)
+    return await api.cluster_id()
+
+
 def _now() -> Now:
     return Now(time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
 
@@ -141,8 +155,7 @@ async def operate(environment: Mapping[str, str]) -> int:
     api: Api | None = None
     try:
         api = await connect()
-        cluster = await api.cluster_id()
-        await learn(api, world)
+        cluster = await _patiently(api, world)
         policy = environment.get("RESONANCE_AGENT_IMAGE_PULL_POLICY", "") or "IfNotPresent"
         tools = _tools(api, world, metrics, AgentSettings(image, policy, cluster), threads)
         log.info("started", extra={"version": __version__, "cluster": cluster, "policies": len(world.policies())})

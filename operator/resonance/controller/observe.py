@@ -143,5 +143,5 @@ def _place(uid: str, seen: WorkloadSeen) -> tuple[str | None, bool]:
 
 
 def selected(policy: Policy, pods: Sequence[Pod]) -> list[Pod]:
-    """The live pods that the policy means."""
-    return [pod for pod in pods if pod.live and policy.selects(pod.namespace, pod.labels)]
+    """The pods that the policy means and that are not over; one that is being ended still writes."""
+    return [pod for pod in pods if not pod.over and policy.selects(pod.namespace, pod.labels)]

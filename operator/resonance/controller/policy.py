@@ -39,6 +39,9 @@ from resonance.store.workload import read_slot, release, stop_waiting, write_pol
 LONGEST_S = 10.0
 SHORTEST_S = 0.25
 """Between two turns that were asked for by changes, so that a roll-out of many pods is some turns, not one for each."""
+UNSETTLED_S = 2.0
+"""The interval while something is not known yet, so that a first snapshot shows at once; but not for ever."""
+UNSETTLED_FOR_S = 60.0
 SUSPECT_S = 30.0
 """How often a pod that should report and does not is looked up, lest it is a ghost of a missed deletion."""
 BURY_S, BURY_ATTEMPTS = 5.0, 120
@@ -89,6 +92,7 @@ class PolicyLoop:
         self.uid = uid
         self._tools = tools
         self._woken = asyncio.Event()
+        self._stirred_at = tools.steady()
         self._adoption = Adoption(tools.adoption)
         self._verifier = Verifier(tools.steady)
         self._seen = _Seen({}, tools.steady())
@@ -103,6 +107,7 @@ class PolicyLoop:
 
     def wake(self) -> None:
         """Something changed: take a turn soon."""
+        self._stirred_at = self._tools.steady()
         self._woken.set()
 
     async def run(self) -> None:
@@ -122,7 +127,10 @@ class PolicyLoop:
 
     def _pause(self) -> float:
         every = self._policy.every.total_seconds() if self._policy is not None else LONGEST_S
-        return min(every, LONGEST_S) * random.uniform(0.9, 1.0)
+        unknown = any(each["status"] == "Unknown" for each in (self._previous or {}).get("conditions", ()))
+        lately = self._tools.steady() - self._stirred_at < UNSETTLED_FOR_S
+        longest = UNSETTLED_S if unknown and lately else LONGEST_S
+        return min(every, longest) * random.uniform(0.9, 1.0)
 
     async def turn(self) -> None:
         """Gather, decide, act, say."""
@@ -303,9 +311,21 @@ class PolicyLoop:
             verified=self._verifier.found,
             elapsed=timedelta(seconds=self._tools.steady() - self._seen.at),
         )
-        now = self._tools.wall()
+        expected = [
+            each.key
+            for each in world.workloads(self.name.namespace)
+            if each.replicas and policy.selects(self.name.namespace, each.labels)
+        ]
         return Facts(
-            policy, self._tools.agent, now, refusal, self._warnings(policy), self._store, joined, tuple(detached)
+            policy,
+            self._tools.agent,
+            self._tools.wall(),
+            refusal,
+            self._warnings(policy),
+            self._store,
+            joined,
+            tuple(detached),
+            tuple(expected),
         )
 
     def _warnings(self, policy: Policy) -> tuple[Said, ...]:

@@ -84,7 +84,7 @@ Open = Callable[[StoreSettings], Keyspace]
 
 
 class Stores:
-    """One :class:`Store` for each Secret in use. ``open_store`` makes a connection; it connects at its first command."""
+    """One :class:`Store` for each Secret in use; ``open_store`` makes one that connects at its first command."""
 
     def __init__(self, secrets: Secrets, open_store: Open, steady: Callable[[], float]) -> None:
         self._secrets = secrets
