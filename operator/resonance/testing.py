@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from resonance.model.errors import StoreUnreachable
-from resonance.store.keyspace import Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
+from resonance.store.keyspace import Exists, Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
 
 Value = dict[bytes, bytes] | list[bytes] | bytes
 
@@ -73,6 +73,8 @@ class MemoryKeyspace:
                 return dict(fields) == found
             case FieldIs(_, field, value):
                 return found.get(field.encode()) == value
+            case Exists(key):
+                return key in self.data
 
     def stage(self, writes: Sequence[Write]) -> None:
         """Plain writes."""

@@ -99,6 +99,7 @@ def test_an_unchanged_state_writes_nothing(server: TlsRedis) -> None:
 def test_a_snapshot_is_given_by_id_by_number_and_by_time_and_never_another_one(server: TlsRedis) -> None:
     with adapter(server) as saver:
         first = saver.save_snapshot(NETWORK)
+        eventually(lambda: datetime.now(UTC) > first.taken_at + timedelta(milliseconds=1))
         saver.save_snapshot({**NETWORK, "metrics": {"tick": 2}})
         assert saver.restore_snapshot(snapshot=first.id) == NETWORK
         assert saver.restore_snapshot(seq=1) == NETWORK

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resonance.store.keyspace import Field, FieldIs, Guard, Hash, HashIs, Items, Keyspace, Text, Write
+from resonance.store.keyspace import Exists, Field, FieldIs, Guard, Hash, HashIs, Items, Keyspace, Text, Write
 
 KEY = "resonance:{a}:h"
 OTHER = "resonance:{a}:s"
@@ -30,6 +30,8 @@ GUARDS: list[tuple[str, Guard, bool]] = [
     ("one field with another value", FieldIs(KEY, "f", b"2"), False),
     ("an absent field expected", FieldIs(KEY, "h", b"1"), False),
     ("an absent field", FieldIs(KEY, "h", None), True),
+    ("a key that is there", Exists(KEY), True),
+    ("a key that is gone", Exists("resonance:{a}:none"), False),
     ("a field that should be absent", FieldIs(KEY, "f", None), False),
 ]
 

@@ -13,7 +13,7 @@ from resonance.model.errors import StoreUnreachable
 from resonance.model.manifest import Manifest
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.report import Outcome
-from resonance.model.retention import RECENT, TIPS
+from resonance.model.retention import DEFAULT
 from resonance.model.state import State, digest
 from resonance.store.keyspace import Keyspace
 from resonance.store.member import Member, load
@@ -82,7 +82,7 @@ def test_a_hundred_changes_each_restore_from_live_state_and_the_last_sixty_from_
         saved[load(keyspace, MEMBER).record.head.seq] = now  # type: ignore[union-attr]
         assert newest(keyspace) == now
     record = load(keyspace, MEMBER).record
-    assert len(record.recent) == RECENT
+    assert len(record.recent) == DEFAULT.recent
     assert [given(keyspace, each) for each in record.recent] == [saved[each.seq] for each in record.recent]
 
 
@@ -91,7 +91,7 @@ def test_no_blob_outlives_the_snapshots_that_need_it(server: TlsRedis) -> None:
     admin.flushall()
     keyspace = RedisKeyspace(server.settings)
     by = writer(keyspace)
-    for mark in range(2 * RECENT + 10):
+    for mark in range(2 * DEFAULT.recent + 10):
         save(by, state(30, mark))
     needed = {
         (MEMBER.keys.delta if place else MEMBER.keys.base)(seq).encode()
@@ -179,11 +179,11 @@ def test_tips_are_bounded_and_each_eviction_is_reported(keyspace: Keyspace) -> N
     by = writer(keyspace)
     save(by, state(mark=0))
     evicted = 0
-    for mark in range(1, TIPS + 4):
+    for mark in range(1, DEFAULT.tips + 4):
         by = writer(keyspace)
         capture = by.prepare(encode_state(state(mark=mark)), None, taken_at_ms=1)
         evicted += len(by.commit(capture).evicted_tips)
-    assert len(load(keyspace, MEMBER).record.kept) == TIPS
+    assert len(load(keyspace, MEMBER).record.kept) == DEFAULT.tips
     assert evicted == 3
 
 

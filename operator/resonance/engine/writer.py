@@ -17,8 +17,8 @@ from resonance.codec import parse_state
 from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
-from resonance.model.state import State
-from resonance.store.commit import Change, Refused, Saved, change_from, commit, set_aside
+from resonance.model.retention import DEFAULT, Retention
+from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, set_aside
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, Seen, load
 
@@ -70,7 +70,9 @@ class Writer:
         files: Mapping[str, str],
         last_seq: int = 0,
         trusted_lines: frozenset[str] = frozenset(),
+        limits: Retention = DEFAULT,
     ) -> None:
+        self._limits = limits
         self.member = member
         self.epoch = epoch
         self._keyspace = keyspace
@@ -81,7 +83,7 @@ class Writer:
         self._trusted = trusted_lines
         self._nonce = uuid.uuid4().hex
         self._seen: Seen | None = None
-        self._base: tuple[State, str] | None = None
+        self._base: Base | None = None
         self._last: tuple[str, str] | None = None
 
     @property
@@ -111,8 +113,7 @@ class Writer:
         self._last_seq = max(self._last_seq, base_seq) + 1
         commit_id = uuid.uuid4().hex
         request = CommitRequest(self._uid, self.epoch, commit_id, self._last_seq, base_seq, line, incarnation, parent)
-        before, before_digest = self._base if self._base is not None else (None, None)
-        change = change_from(before, before_digest, state)
+        change = change_from(self._base, state)
         draft = Manifest(
             seq=self._last_seq,
             commit=commit_id,
@@ -167,14 +168,15 @@ class Writer:
             self._seen = load(self._keyspace, self.member)
             if self._seen.record.head is not None:
                 return self._after_refusal(capture, Refusal.CONFLICT)
-        result = commit(self._keyspace, self.member, self._seen, capture.request, capture.change, capture.draft)
+        offer = Offer(capture.request, capture.change, capture.draft, self._limits)
+        result = commit(self._keyspace, self.member, self._seen, offer)
         self._seen = result.seen
         if isinstance(result, Refused):
             return self._after_refusal(capture, result.why)
         return self._after_saved(capture, result, replicas)
 
     def _after_saved(self, capture: Capture, saved: Saved, replicas: int) -> Written:
-        self._base = (replace(capture.change.after, document=None), capture.change.digest)
+        self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
         self._last = (capture.request.incarnation, capture.request.commit)
         outcome = Outcome.SAVED
         if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
@@ -184,7 +186,7 @@ class Writer:
     def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
         match why:
             case Refusal.DUPLICATE:
-                self._base = (replace(capture.change.after, document=None), capture.change.digest)
+                self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
                 self._last = (capture.request.incarnation, capture.request.commit)
                 record = self.record
                 stands = record.head.manifest if record is not None and record.head is not None else capture.draft

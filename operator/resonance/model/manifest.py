@@ -27,8 +27,9 @@ class Manifest:
     """One committed snapshot.
 
     ``state_bytes`` and ``stored_bytes`` are before and after compression; ``taken_at_ms`` is the capturing host's
-    clock, for people only. ``proof`` is that of its own blob. ``parent`` is the commit that the captured process descends from, None when it started
-    empty.
+    clock, for people only. ``proof`` is that of its own blob, ``base_bytes`` and ``deltas_bytes`` are
+    the stored sizes of its whole chain. ``parent`` is the commit that the captured process descends from, None when it
+    started empty.
     """
 
     seq: int
@@ -48,6 +49,8 @@ class Manifest:
     epoch: int
     durability: str = "Memory"
     kept_as: tuple[str, ...] = ()
+    base_bytes: int = 0
+    deltas_bytes: int = 0
 
     @property
     def id(self) -> str:
@@ -91,6 +94,8 @@ class Head:
     manifest: Manifest
     accepted: str | None = None
     """The one incarnation that a person allowed to replace this head although its line is unknown."""
+    rev: int = 0
+    """Grows with each change of what is kept beside the head, so that a writer notices a pin."""
 
     @property
     def seq(self) -> int:
@@ -109,6 +114,7 @@ class Head:
             "id": self.manifest.id,
             "digest": self.manifest.digest,
             "takenAt": self.manifest.taken_at.isoformat(timespec="milliseconds"),
+            "rev": str(self.rev),
             "manifest": self.manifest.to_json(),
         }
         return out if self.accepted is None else out | {"accepted": self.accepted}
@@ -121,7 +127,7 @@ class Head:
         try:
             manifest = Manifest.from_json(raw[b"manifest"], where=where)
             accepted = raw[b"accepted"].decode() if b"accepted" in raw else None
-            return cls(int(raw[b"epoch"]), raw[b"owner"].decode(), manifest, accepted)
+            return cls(int(raw[b"epoch"]), raw[b"owner"].decode(), manifest, accepted, int(raw.get(b"rev", b"0")))
         except (ValueError, KeyError) as error:
             raise StoreDamaged(f"{where}: not a head ({type(error).__name__})") from error
 

@@ -1,41 +1,47 @@
 """Appending one snapshot to a member, and keeping a superseded or suspect one aside.
 
 An append is one guarded script, whatever happens on the way: the writer dies before it (nothing changed), or after it
-(the whole snapshot stands). Large states are staged first in keys that nobody reads and that expire by themselves; the
-script then only renames them, so that no other client waits long.
+(the whole snapshot stands). What is large is staged first; the guard also says that it is still there, because a script
+that fails in its middle would not be undone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from resonance.codec import proof_of, seal_base, seal_delta
-from resonance.model.commit import Append, CommitRequest, Refusal, Refuse, decide_commit
+from resonance.model.commit import Append, CommitRequest, Refusal, decide_commit
 from resonance.model.errors import StoreBusy
 from resonance.model.manifest import Head, Manifest, MemberRecord
 from resonance.model.naming import MemberKeys
-from resonance.model.retention import Appended, append, needs_base
+from resonance.model.retention import Appended, Retention, append, needs_base
 from resonance.model.state import Delta, State, advance, diff, digest
-from resonance.store.keyspace import FieldIs, Guard, HashIs, Keyspace, Write
+from resonance.store.keyspace import Exists, FieldIs, Guard, HashIs, Keyspace, Write
+from resonance.store.live import INLINE_BYTES, STAGE_TTL_S, LiveWrites, change_live, hset, replace_live
 from resonance.store.member import Member, Seen, load
 
-INLINE_BYTES = 256 * 1024
-"""What one script may carry; more is staged. Measured so that another client waits about 10 ms at most."""
 DELTA_BYTES = 1024 * 1024
 """The largest change that goes on top of the live state in one script; it costs the server about 5 ms."""
-STAGE_TTL_S = 600
-_FIELDS_A_WRITE = 200
 _ATTEMPTS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """The state that a writer knows to be head, and its digest."""
+
+    state: State
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """A captured state, and what the writer knows of the one before: ``before`` is None when it knows nothing."""
+    """A captured state, and how it differs from ``base``; both None when the writer knows nothing."""
 
     after: State
     digest: str
-    before: State | None
+    base: Base | None
     delta: Delta | None
 
 
@@ -57,44 +63,45 @@ class Refused:
     seen: Seen
 
 
-def change_from(before: State | None, before_digest: str | None, after: State) -> Change:
+def change_from(base: Base | None, after: State) -> Change:
     """What a capture changes; computes the digest at the cost of the change where the one before is known."""
-    if before is None or before_digest is None:
+    if base is None:
         return Change(after, digest(after), None, None)
-    delta = diff(before, after)
-    return Change(after, advance(before_digest, before, delta), before, delta)
+    delta = diff(base.state, after)
+    return Change(after, advance(base.digest, base.state, delta), base, delta)
 
 
-def commit(
-    keyspace: Keyspace, member: Member, seen: Seen, request: CommitRequest, change: Change, draft: Manifest
-) -> Saved | Refused:
-    """Append one capture, or say why not. ``draft`` is its manifest without chain, sizes and epoch.
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One capture on its way: what it asks, what it changes, and its manifest without chain, sizes and epoch."""
+
+    request: CommitRequest
+    change: Change
+    draft: Manifest
+    limits: Retention
+
+
+def commit(keyspace: Keyspace, member: Member, seen: Seen, offer: Offer) -> Saved | Refused:
+    """Append one capture, or say why not.
 
     ``seen`` may be old: a refused guard reads again and decides again. Raises store errors; after ``StoreUnreachable``
     the commit may stand, and the same request tells (``Duplicate``).
     """
     fresh = False
-    staged: frozenset[str] = frozenset()
     for _ in range(_ATTEMPTS):
-        decision = decide_commit(seen.record, seen.slot, request)
-        if isinstance(decision, Refuse):
-            if fresh:
-                return Refused(decision.why, seen)
-        else:
-            plan = _plan(member, seen, decision, change, draft)
-            if plan.staging and plan.name not in staged:
-                keyspace.stage(plan.staging)
-                staged |= {plan.name}
+        decision = decide_commit(seen.record, seen.slot, offer.request)
+        if isinstance(decision, Append):
+            plan = _staged(_Attempt(keyspace, member, seen, decision, offer))
             if keyspace.apply(plan.guards, plan.writes) is not None:
                 return Saved(plan.after, plan.manifest, plan.appended.evicted_tips, decision.tip)
+        elif fresh:
+            return Refused(decision.why, seen)
         seen, fresh = load(keyspace, member), True
     raise StoreBusy(f"{member.keys.head} changed {_ATTEMPTS} times while committing. It will be tried again.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    name: str
-    staging: list[Write]
     guards: list[Guard]
     writes: list[Write]
     manifest: Manifest
@@ -102,145 +109,104 @@ class _Plan:
     after: Seen
 
 
-def _plan(member: Member, seen: Seen, decision: Append, change: Change, draft: Manifest) -> _Plan:
-    """Everything that one append writes, computed from what was seen."""
-    keys = member.keys
-    incremental = _is_incremental(seen, decision, change)
-    blob, chain = _blob(seen, change, incremental=incremental)
-    manifest = replace(
-        draft,
-        epoch=decision.epoch,
-        stored_bytes=len(blob),
-        chain=(*chain, draft.seq),
-        proof=proof_of(blob),
-        state_bytes=change.after.size(),
-    )
-    head = Head(decision.epoch, manifest.writer, manifest)
-    appended = append(seen.record, head, tip=decision.tip)
-    fields = {name.encode(): value.encode() for name, value in head.to_fields().items()}
-    staging, state_writes = _state_writes(keys, seen, change, manifest.commit, incremental=incremental)
-    blob_staging, blob_writes = _blob_writes(keys, manifest, blob)
-    writes: list[Write] = [*state_writes, *blob_writes]
-    writes += [("DEL", keys.head), ("HSET", keys.head, *_flat(head.to_fields().items()))]
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One try: what was seen, and what was decided from it."""
+
+    keyspace: Keyspace
+    member: Member
+    seen: Seen
+    decision: Append
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A sealed blob and the manifest that it continues, None for a base."""
+
+    sealed: bytes
+    onto: Manifest | None
+
+
+def _staged(attempt: _Attempt) -> _Plan:
+    """Stage what is large and plan the script. Compressing goes on while the live state is sent."""
+    change, keys = attempt.offer.change, attempt.member.keys
+    head = attempt.seen.record.head
+    if head is not None and change.base is not None and change.delta is not None and _fits(attempt, head):
+        live = change_live(keys, change.base.state, change.delta)
+        onto = None if needs_base(head.manifest) else head.manifest
+        return _plan(attempt, live, _Blob(seal_base(change.after) if onto is None else seal_delta(change.delta), onto))
+    old = head.manifest.counts if head is not None else {}
+    live = replace_live(keys, old, change.after, attempt.offer.request.commit)
+    if not live.staging:
+        return _plan(attempt, live, _Blob(seal_base(change.after), None))
+    with ThreadPoolExecutor(1) as pool:
+        sealed: Future[bytes] = pool.submit(seal_base, change.after)
+        attempt.keyspace.stage(live.staging)
+        return _plan(attempt, live, _Blob(sealed.result(), None))
+
+
+def _fits(attempt: _Attempt, head: Head) -> bool:
+    """Changes go on top of the live state only if that is the very state which the writer compared with."""
+    change = attempt.offer.change
+    if change.base is None or change.delta is None or attempt.decision.tip:
+        return False
+    size = change.delta.size()
+    same = head.manifest.digest == change.base.digest
+    return same and size <= DELTA_BYTES and size * 2 <= max(change.after.size(), 4096)
+
+
+def _plan(attempt: _Attempt, live: LiveWrites, blob: _Blob) -> _Plan:
+    """Everything that one append writes."""
+    keys, seen, decision = attempt.member.keys, attempt.seen, attempt.decision
+    manifest = _manifest(attempt, blob)
+    old = seen.record.head
+    head = Head(decision.epoch, manifest.writer, manifest, rev=old.rev if old is not None else 0)
+    appended = append(seen.record, head, tip=decision.tip, limits=attempt.offer.limits)
+    name = keys.base(manifest.seq) if blob.onto is None else keys.delta(manifest.seq)
+    blob_writes, staged = _store_blob(attempt, name, blob.sealed)
+    fields = head.to_fields()
+    guards: list[Guard] = [HashIs(keys.head, seen.raw_head), *(Exists(stage) for stage in (*live.staged, *staged))]
+    writes: list[Write] = [*blob_writes, *live.writes, ("DEL", keys.head), *hset(keys.head, fields.items())]
     writes += [("LPUSH", keys.snapshots, manifest.to_json())]
     writes += [("LTRIM", keys.snapshots, 0, len(appended.record.recent) - 1)]
     writes += _kept_writes(keys, seen.record, appended.record)
     writes += [("UNLINK", keys.delta(seq) if kind == "delta" else keys.base(seq)) for kind, seq in appended.unneeded]
-    guards: list[Guard] = [HashIs(keys.head, seen.raw_head)]
     slot, raw_slot = seen.slot, seen.raw_slot
-    old = seen.record.head
-    if member.workload is not None and (old is None or decision.epoch > old.epoch or decision.slot is not None):
-        guards.append(FieldIs(member.workload.slots, member.name, seen.raw_slot))
-    if decision.slot is not None and member.workload is not None:
+    workload, member = attempt.member.workload, attempt.member.name
+    if workload is not None and (old is None or decision.epoch > old.epoch or decision.slot is not None):
+        guards.append(FieldIs(workload.slots, member, seen.raw_slot))
+    if decision.slot is not None and workload is not None:
         slot, text = decision.slot, decision.slot.to_json()
-        writes.append(("HSET", member.workload.slots, member.name, text))
+        writes.append(("HSET", workload.slots, member, text))
         raw_slot = text.encode()
-    name = "incremental" if incremental else "whole"
-    return _Plan(
-        name,
-        [*staging, *blob_staging],
-        guards,
-        writes,
-        manifest,
-        appended,
-        Seen(appended.record, fields, slot, raw_slot),
-    )
+    raw_head = {each.encode(): value.encode() for each, value in fields.items()}
+    return _Plan(guards, writes, manifest, appended, Seen(appended.record, raw_head, slot, raw_slot))
 
 
-def _is_incremental(seen: Seen, decision: Append, change: Change) -> bool:
-    """Changes go on top of the live state only if that is the very state which the writer compared with."""
-    head = seen.record.head
-    if head is None or change.delta is None or change.before is None or decision.tip:
-        return False
-    size = change.delta.size()
-    return size <= DELTA_BYTES and size * 2 <= max(change.after.size(), 4096)
-
-
-def _blob(seen: Seen, change: Change, *, incremental: bool) -> tuple[bytes, tuple[int, ...]]:
-    head = seen.record.head
-    if incremental and change.delta is not None and head is not None and not _rebase(seen.record, head.manifest):
-        return seal_delta(change.delta), head.manifest.chain
-    return seal_base(change.after), ()
-
-
-def _rebase(record: MemberRecord, manifest: Manifest) -> bool:
-    stored = {each.seq: each.stored_bytes for each in record.all()}
-    base, *deltas = manifest.chain
-    return needs_base(
-        manifest, chain_bytes=sum(stored.get(seq, 0) for seq in deltas), base_bytes=stored.get(base, 1 << 62)
-    )
-
-
-def _state_writes(
-    keys: MemberKeys, seen: Seen, change: Change, commit: str, *, incremental: bool
-) -> tuple[list[Write], list[Write]]:
-    """(staging, guarded writes) that bring the live hashes to the new state."""
-    metrics = _metrics_write(keys, change)
-    if incremental and change.delta is not None and change.before is not None:
-        return [], [*_delta_writes(keys, change.before, change.delta), *metrics]
-    old = seen.record.head.manifest.counts if seen.record.head is not None else {}
-    vanished: list[Write] = [("UNLINK", keys.live(kind)) for kind in old if kind not in change.after.kinds]
-    if change.after.size() <= INLINE_BYTES:
-        return [], [*vanished, *_inline_writes(keys, change.after), *metrics]
-    staging, renames = _staged_writes(keys, change.after, commit)
-    return staging, [*vanished, *renames, *metrics]
-
-
-def _metrics_write(keys: MemberKeys, change: Change) -> list[Write]:
-    if change.after.metrics is None:
-        return [("UNLINK", keys.metrics)]
-    return [("SET", keys.metrics, change.after.metrics)]
-
-
-def _inline_writes(keys: MemberKeys, state: State) -> Iterator[Write]:
-    for kind, entries in state.kinds.items():
-        yield ("UNLINK", keys.live(kind))
-        yield from _hset(keys.live(kind), entries.items())
-
-
-def _staged_writes(keys: MemberKeys, state: State, commit: str) -> tuple[list[Write], list[Write]]:
-    staging: list[Write] = []
-    renames: list[Write] = []
-    for kind, entries in state.kinds.items():
-        live = keys.live(kind)
-        renames.append(("UNLINK", live))
-        if entries:
-            stage = keys.stage(commit, kind)
-            staging += [("UNLINK", stage), *_hset(stage, entries.items()), ("EXPIRE", stage, STAGE_TTL_S)]
-            renames += [("RENAME", stage, live), ("PERSIST", live)]
-    return staging, renames
-
-
-def _delta_writes(keys: MemberKeys, before: State, delta: Delta) -> Iterator[Write]:
-    for kind in before.kinds:
-        if kind not in delta.kinds:
-            yield ("UNLINK", keys.live(kind))
-    for kind, entries in delta.changed.items():
-        yield from _hset(keys.live(kind), entries.items())
-    for kind, ids in delta.removed.items():
-        for start in range(0, len(ids), _FIELDS_A_WRITE):
-            yield ("HDEL", keys.live(kind), *ids[start : start + _FIELDS_A_WRITE])
-
-
-def _hset(key: str, items: Iterable[tuple[str, bytes]]) -> Iterator[Write]:
-    flat = _flat(items)
-    for start in range(0, len(flat), 2 * _FIELDS_A_WRITE):
-        yield ("HSET", key, *flat[start : start + 2 * _FIELDS_A_WRITE])
-
-
-def _flat(items: Iterable[tuple[str, str | bytes]]) -> list[str | bytes]:
-    return [each for pair in items for each in pair]
-
-
-def _blob_writes(keys: MemberKeys, manifest: Manifest, blob: bytes) -> tuple[list[Write], list[Write]]:
-    name = keys.base(manifest.seq) if len(manifest.chain) == 1 else keys.delta(manifest.seq)
+def _store_blob(attempt: _Attempt, name: str, blob: bytes) -> tuple[list[Write], tuple[str, ...]]:
+    """(guarded writes, staged keys) that put a blob at ``name``."""
     if len(blob) <= INLINE_BYTES:
-        return [], [("SET", name, blob)]
-    stage = keys.stage(manifest.commit, "blob")
+        return [("SET", name, blob)], ()
+    stage = attempt.member.keys.stage(attempt.offer.request.commit, "blob")
     pieces = range(0, len(blob), INLINE_BYTES)
     filling: list[Write] = [("SETRANGE", stage, start, blob[start : start + INLINE_BYTES]) for start in pieces]
-    staging: list[Write] = [("UNLINK", stage), *filling, ("EXPIRE", stage, STAGE_TTL_S)]
-    return staging, [("RENAME", stage, name), ("PERSIST", name)]
+    attempt.keyspace.stage([("UNLINK", stage), *filling, ("EXPIRE", stage, STAGE_TTL_S)])
+    return [("RENAME", stage, name), ("PERSIST", name)], (stage,)
+
+
+def _manifest(attempt: _Attempt, blob: _Blob) -> Manifest:
+    offer, onto, size = attempt.offer, blob.onto, len(blob.sealed)
+    return replace(
+        offer.draft,
+        epoch=attempt.decision.epoch,
+        stored_bytes=size,
+        chain=(*(onto.chain if onto is not None else ()), offer.draft.seq),
+        proof=proof_of(blob.sealed),
+        base_bytes=onto.base_bytes if onto is not None else size,
+        deltas_bytes=onto.deltas_bytes + size if onto is not None else 0,
+        state_bytes=offer.change.after.size(),
+    )
 
 
 def _kept_writes(keys: MemberKeys, before: MemberRecord, after: MemberRecord) -> Iterator[Write]:
@@ -257,7 +223,7 @@ def set_aside(keyspace: Keyspace, key: str, manifest: Manifest, state: State) ->
     blob = seal_base(state)
     stage = f"{key}:stage:{manifest.commit}"
     whole = replace(manifest, stored_bytes=len(blob), chain=(manifest.seq,), proof=proof_of(blob))
-    whole = replace(whole, state_bytes=state.size())
+    whole = replace(whole, state_bytes=state.size(), base_bytes=len(blob))
     staging: list[Write] = [("UNLINK", stage), ("HSET", stage, "manifest", whole.to_json(), "blob", blob)]
     keyspace.stage([*staging, ("EXPIRE", stage, STAGE_TTL_S)])
     keyspace.apply([], [("UNLINK", key), ("RENAME", stage, key), ("PERSIST", key)])

@@ -3,6 +3,7 @@
 --   'hash':  n, field, value, ... (n pairs, the whole hash)
 --   'field': field, value        (one field is this)
 --   'none':  field               (one field is absent)
+--   'there':                     (the key exists)
 -- then for each write: number of arguments (command included), command, arguments. 'HSETNOW key field' sets the field
 -- to the server's clock in ms.
 -- Everything is compared before anything is written, so a refused call leaves no trace.
@@ -21,9 +22,11 @@ for _ = 1, tonumber(ARGV[1]) do
   elseif kind == 'field' then
     if redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then return false end
     at = at + 2
-  else
+  elseif kind == 'none' then
     if redis.call('HEXISTS', key, ARGV[at]) == 1 then return false end
     at = at + 1
+  else
+    if redis.call('EXISTS', key) == 0 then return false end
   end
 end
 local now = redis.call('TIME')

@@ -33,7 +33,14 @@ class FieldIs:
     value: bytes | None
 
 
-Guard = HashIs | FieldIs
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """Guard: there is something at ``key``."""
+
+    key: str
+
+
+Guard = HashIs | FieldIs | Exists
 Write = tuple[Argument, ...]
 """One Redis command with its arguments, at most 1,000; all keys share one hash tag.
 

@@ -8,7 +8,20 @@ from typing import Any
 import redis
 
 from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, connect, translate, trust
-from resonance.store.keyspace import Argument, Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
+from resonance.store.keyspace import (
+    Argument,
+    Exists,
+    Field,
+    FieldIs,
+    Guard,
+    Hash,
+    HashIs,
+    Items,
+    Query,
+    Reading,
+    Text,
+    Write,
+)
 
 
 class RedisKeyspace:
@@ -109,6 +122,8 @@ def _encode_guards(guards: Sequence[Guard]) -> list[Argument]:
                 out += ["none", key, field]
             case FieldIs(key, field, value):
                 out += ["field", key, field, value]
+            case Exists(key):
+                out += ["there", key]
     return out
 
 
