@@ -53,7 +53,7 @@ def append(seen: MemberRecord, head: Head, *, tip: bool, limits: Retention = DEF
     """``seen`` with ``head`` as its newest; ``tip`` keeps the old head."""
     kept = dict(seen.kept)
     if tip and seen.head is not None:
-        kept[seen.head.seq] = keep(seen.head.manifest, TIP)
+        kept[seen.head.seq] = keep(kept.get(seen.head.seq, seen.head.manifest), TIP)
     listed = (head.manifest, *seen.recent)
     for index, leaving in enumerate(listed[limits.recent :], limits.recent):
         for reason in _last_of(leaving, after=listed[index - 1]):
