@@ -41,6 +41,8 @@ from resonance.store.redis_keyspace import RedisKeyspace
 
 CAPTURES_AT_ONCE = 4
 LEARN_ATTEMPTS = 15
+IDENTITY: Any = "resonance-operator"
+"""What kopf calls itself; left alone it asks for the user's name, which a numeric user has not."""
 log = logging.getLogger("resonance.controller")
 
 
@@ -199,6 +201,7 @@ async def _watch(world: World, ready: asyncio.Event, stop: asyncio.Event) -> Non
     await kopf.operator(
         registry=handlers.registry(world),
         memo=Memo(world),
+        identity=IDENTITY,
         clusterwide=True,
         standalone=True,
         ready_flag=ready,
