@@ -207,7 +207,7 @@ def _lost_claim(world: World, *, rules: Rules, index: int) -> World:
 def _running(world: World, rules: Rules, index: int, pod: Pod, which: writer.Which) -> Moves:
     memory = writer.writer_of(pod, which)
     name = f"{pod.uid}" if pod.host is Host.AGENT else f"the operator ({which}) for {pod.uid}"
-    if writer.has_lost_its_member(world, rules, index, which):
+    if writer.must_claim(world, rules, index, which):
         if writer.claimant(world, rules, pod, memory).phase is Phase.RUNNING and pod.kube is not Kube.GONE:
             done = writer.ask(world, rules, index, which)
             if not isinstance(done, Wait) or rules.released.name == "IS_REASSERTED":

@@ -104,7 +104,7 @@ def _one_cycle(world: World, rules: Rules, index: int, which: writer.Which) -> W
     """Poll, then capture and commit, again after a conflict and after a capture that was taken earlier."""
     for _ in range(4):
         pod = world.pods[index]
-        if writer.has_lost_its_member(world, rules, index, which):
+        if writer.must_claim(world, rules, index, which):
             if not isinstance(writer.ask(world, rules, index, which), Wait) or rules.released.name == "IS_REASSERTED":
                 world = writer.claim_anew(world, rules, index, which)
         if writer.writer_of(world.pods[index], which).member is None:

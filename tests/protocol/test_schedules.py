@@ -112,9 +112,9 @@ def test_12_a_pod_on_a_lost_node_gives_its_slot_back_and_nobody_starts_empty(rul
     explore(scenes.scene(scenes.running_pods(1), {Fault.NODE_LOST: 1, Fault.BOUND: 1}, lost_stay=True), rules, breaks)
 
 
-@rule("I8", claim=taken_out.claim_forgets, empty_start=EmptyStart.AFTER_A_BOUND)
+@rule("I6", claim=taken_out.claim_forgets)
 def test_13_a_claim_whose_reply_was_lost_gives_the_same_slot_again(rules: Rules, breaks: str | None) -> None:
-    explore(one({Fault.KILL: 1, Fault.LOST_CLAIM: 1, Fault.BOUND: 1}), rules, breaks)
+    explore(one({Fault.KILL: 1, Fault.LOST_CLAIM: 1}), rules, breaks)
 
 
 def replaced_after_a_release_whose_reply_was_lost() -> World:

@@ -310,11 +310,14 @@ def _after(world: World, rules: Rules, index: int, which: Which, outcome: str) -
 # --------------------------------------------------------------------------------------------------------------- poll
 
 
-def has_lost_its_member(world: World, rules: Rules, index: int, which: Which = "writer") -> bool:
+def must_claim(world: World, rules: Rules, index: int, which: Which = "writer") -> bool:
+    """What the poll looks for: the record is gone, is another's, or is ours and describes another pod."""
     pod = world.pods[index]
     writer = writer_of(pod, which)
     slot = world.store(rules.key_of(pod)).slots.get(writer.member) if writer.member is not None else None
-    return slot is None or not slot.names(pod.uid, writer.epoch)
+    if slot is None or not slot.names(pod.uid, writer.epoch):
+        return True
+    return slot.holder == pod.uid and not slot.describes(claimant(world, rules, pod, writer))
 
 
 def claim_anew(world: World, rules: Rules, index: int, which: Which = "writer") -> World:

@@ -94,6 +94,10 @@ class SlotRecord:
             return True
         return self.next is not None and self.next.uid == uid and self.next.epoch == epoch
 
+    def describes(self, who: Claimant) -> bool:
+        """True if this record, which names the claimant as its holder, is right about it."""
+        return (self.pod, self.template, self.host) == (who.pod, who.template, who.host)
+
     def to_json(self) -> str:
         raw = asdict(self)
         del raw["member"]
@@ -173,7 +177,7 @@ def decide_claim(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs
 
     ``head_epochs`` maps member → epoch of its head, for members that have one.
     """
-    held = _held_by(slots, who.uid)
+    held = _held_by(slots, who)
     if held is not None:
         return held
     if who.phase is Phase.RUNNING and not who.listed:
@@ -187,12 +191,15 @@ def decide_claim(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs
     return _claim_slot(slots, who, wanted, head_epochs)
 
 
-def _held_by(slots: Slots, uid: str) -> Hold | None:
+def _held_by(slots: Slots, who: Claimant) -> Hold | Take | None:
+    """What the pod has already. A record that a commit healed after a fail-over describes another pod: it is put right."""
     for record in slots.values():
-        if record.holder == uid:
-            return Hold(record, record.epoch, reserved=False)
+        if record.holder == who.uid:
+            if record.describes(who):
+                return Hold(record, record.epoch, reserved=False)
+            return Take(replace(record, pod=who.pod, template=who.template, host=who.host))
     for record in slots.values():
-        if record.next is not None and record.next.uid == uid:
+        if record.next is not None and record.next.uid == who.uid:
             return Hold(record, record.next.epoch, reserved=True, answered=record.next.answered)
     return None
 
