@@ -23,6 +23,7 @@ from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, Seen, load
 
 _REPLICA_WAIT_MS = 500
+_FILES_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,9 @@ class Writer:
         self._keyspace = keyspace
         self._uid = uid
         self._pod = pod
-        self._files = dict(files)
-        self._last_seq = last_seq
+        self.files = dict(files)
+        self._parents: dict[str, str | None] = {}
+        self.last_seq = last_seq
         self._trusted = trusted_lines
         self._nonce = uuid.uuid4().hex
         self._seen: Seen | None = None
@@ -108,14 +110,16 @@ class Writer:
         head = record.head if record is not None else None
         base_seq = head.seq if head is not None else 0
         line = line_of(proof, head, self._nonce)
-        parent = parent_of(proof, head, self._last, self._files, self._nonce)
+        parent = parent_of(proof, head, self._last, self.files, self._nonce)
+        if head is not None:
+            parent = self._descends(parent, head.commit)
         incarnation = proof.incarnation if proof is not None else self._nonce
-        self._last_seq = max(self._last_seq, base_seq) + 1
+        self.last_seq = max(self.last_seq, base_seq) + 1
         commit_id = uuid.uuid4().hex
-        request = CommitRequest(self._uid, self.epoch, commit_id, self._last_seq, base_seq, line, incarnation, parent)
+        request = CommitRequest(self._uid, self.epoch, commit_id, self.last_seq, base_seq, line, incarnation, parent)
         change = change_from(self._base, state)
         draft = Manifest(
-            seq=self._last_seq,
+            seq=self.last_seq,
             commit=commit_id,
             line=line,
             parent=parent,
@@ -144,7 +148,18 @@ class Writer:
 
     def filed(self, capture: Capture) -> None:
         """The capture was written to the restore file: a process that loads it descends from this commit."""
-        self._files[capture.id] = capture.request.commit
+        self.files[capture.id] = capture.request.commit
+        self._parents[capture.request.commit] = capture.request.parent
+        for known in (self.files, self._parents):
+            while len(known) > _FILES_KNOWN:  # forgetting one costs a kept tip at most
+                del known[next(iter(known))]
+
+    def _descends(self, parent: str | None, head: str) -> str | None:
+        """``head`` if the parent descends from it over captures that were filed but not committed, else the parent."""
+        at, steps = parent, 0
+        while at is not None and at != head and steps <= len(self._parents):
+            at, steps = self._parents.get(at), steps + 1
+        return head if at == head else parent
 
     def unchanged(self, capture: Capture) -> Manifest | None:
         """The head's manifest if the capture is byte for byte the head and the head still stands, else None."""
