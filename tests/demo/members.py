@@ -96,8 +96,9 @@ def comebacks(
     fault()
     found = []
     for member, sight, last_tick, newest in before:
-        after = stage.screen.wait(f"{member.name} to be back", partial(another, stage, member, sight), PATIENCE)
+        back = stage.screen.wait(f"{member.name} to be back", partial(another, stage, member, sight), PATIENCE)
         seconds = time.monotonic() - began
+        after = stage.screen.wait(f"{member.name} to go on", partial(ticked, stage, member, back), PATIENCE)
         used = stage.reach.snapshot(member.keys, after.restored_from) if after.restored_from != NONE else None
         found.append(Comeback(member.name, sight, last_tick, newest, used, after, seconds, allowed))
     return found
@@ -107,6 +108,12 @@ def another(stage: Stage, member: Member, before: Sight) -> Sight | None:
     """What the member's app exports, once it is another process than before."""
     sight = member.sight(stage.reach)
     return sight if sight is not None and sight.incarnation != before.incarnation else None
+
+
+def ticked(stage: Stage, member: Member, before: Sight) -> Sight | None:
+    """What the member's app exports, once it has gone on since."""
+    sight = member.sight(stage.reach)
+    return sight if sight is not None and sight.tick > before.tick else None
 
 
 def head(stage: Stage, member: Member) -> Snapshot:

@@ -61,7 +61,8 @@ class Snapshot:
 class Comeback:
     """One fault of one member. ``marked`` was exported when the marker had just been set; ``last_tick`` was the last
     one seen before the fault; ``head`` is the member's head then; ``used`` is the snapshot that the new process says
-    it restored, None when Redis has none of that id; ``allowed`` are the ticks that may be lost.
+    it restored, None when Redis has none of that id; ``after`` was exported some ticks later; ``seconds`` passed until
+    the new process answered; ``allowed`` are the ticks that may be lost.
     """
 
     member: str
@@ -138,11 +139,11 @@ def of_comeback(seen: Comeback) -> list[Proof]:
         return [back, Proof(f"the snapshot holds {who}'s state", False, figure)]
     tick = int(restored["metrics"]["tick"])
     lost = max(0, seen.last_tick - tick)
-    promise = "nothing" if seen.allowed == 0 else f"at most {seen.allowed} ticks"
+    promise = "nothing was lost" if seen.allowed == 0 else f"at most {seen.allowed} ticks were lost"
     return [
         back,
         Proof(
-            f"the snapshot holds {who}'s state; {promise} was lost",
+            f"the snapshot holds {who}'s state, {promise}",
             lost <= seen.allowed,
             f"snapshot at tick {tick}, last seen at {seen.last_tick}, lost {lost}",
         ),
@@ -156,8 +157,9 @@ def goes_on(who: str, restored: State, after: Sight) -> Proof:
     different = differences(expected, after.state)
     equal = fields(expected) - len(different)
     shown = f"; different: {', '.join(different[:3])}" if different else ""
+    ticks = after.tick - int(restored["metrics"]["tick"])
     return Proof(
         f"{who} goes on exactly from there",
-        not different,
-        f"tick {after.tick}: {equal} of {fields(expected)} fields equal{shown}",
+        not different and ticks > 0,
+        f"{ticks} ticks later {equal} of {fields(expected)} fields are equal{shown}",
     )

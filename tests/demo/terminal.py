@@ -12,6 +12,7 @@ from tests.demo.proof import Proof
 
 PAUSE = 0.3  # seconds between two looks
 HEARTBEAT = 10.0  # seconds between two lines where lines cannot be overwritten
+NEWS = 0.5  # seconds: a shorter wait is not worth a line
 WIDTH = 100
 
 T = TypeVar("T")
@@ -70,7 +71,8 @@ class Screen:
             now = time.monotonic()
             if answer is not None and answer is not False:
                 self._erase()
-                self.line(self.paint("2", f"   … {what}: {now - began:.1f} s"))
+                if now - began >= NEWS:
+                    self.line(self.paint("2", f"   … {what}: {now - began:.1f} s"))
                 return answer
             if now - began > seconds:
                 self._erase()

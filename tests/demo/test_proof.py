@@ -58,7 +58,7 @@ def test_a_member_that_lost_nothing_holds_every_proof() -> None:
 
 def test_ticks_after_the_snapshot_are_counted_as_lost() -> None:
     late = comeback(last_tick=10)
-    assert failed(of_comeback(late)) == ["the snapshot holds web-0's state; nothing was lost"]
+    assert failed(of_comeback(late)) == ["the snapshot holds web-0's state, nothing was lost"]
     assert failed(of_comeback(replace(late, allowed=2))) == []
     assert failed(of_comeback(replace(late, allowed=1))) != []
 
@@ -75,6 +75,10 @@ def test_the_same_process_is_no_comeback() -> None:
 def test_a_snapshot_from_before_the_marker_is_not_the_members_state() -> None:
     older = comeback(used=snapshot(later(founded(20, 1, 100, 0), 8)))
     assert failed(of_comeback(older)) == ["the snapshot holds web-0's state"]
+
+
+def test_a_process_that_stands_still_does_not_go_on() -> None:
+    assert failed(of_comeback(comeback(after=Sight(later(MARKED, 8), "second", "cafe.7")))) != []
 
 
 def test_one_field_that_differs_is_named() -> None:
