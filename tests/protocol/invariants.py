@@ -1,9 +1,9 @@
 """What must hold, on what really happened (world.Ghosts) and never on what the product believes.
 
-I1 no acknowledged snapshot disappears from history. I2 a head is replaced only by a descendant, or kept as a tip. I3 a process
-that began with nothing never replaces a head without ``accept``. I4 one accepted writer per member and epoch. I5 no state
-goes to another workload. I6 with the faults gone, every live pod commits again. I7 no two writers stay on one member. I8 the
-newest state never sits unused while a live pod runs on an older one or on none.
+I1 no acknowledged snapshot disappears from history. I2 a head is replaced only by a descendant, or kept as a tip. I3 a
+process that began with nothing never replaces a head without ``accept``. I4 one accepted writer per member and epoch.
+I5 no state goes to another workload. I6 with the faults gone, every live pod commits again. I7 no two writers stay on
+one member. I8 the newest state never sits unused while a live pod runs on an older one or on none.
 
 I1 and I5 are about a world, I2 to I4 about one append, I6 to I8 about a world whose faults are gone (settle.py).
 """
@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from resonance.model.commit import Append, CommitRequest
 from resonance.model.manifest import MemberRecord
-
 from tests.protocol.world import Birth, Kube, Mode, Pod, Stage, World, ancestors, number
 
 
@@ -158,7 +157,7 @@ def _newest_state_is_used(world: World) -> str | None:
                     pod.app is not None and pod.app.state is not None and lines.count(births[pod.app.state].line) > 1
                 )
                 if not pod.initial and (
-                    origin < number(record.head.commit) and pod.uid in world.ghosts.origins or doubled
+                    (origin < number(record.head.commit) and pod.uid in world.ghosts.origins) or doubled
                 ):
                     ran = "nothing" if origin == 0 else f"c{origin}"
                     return f"I8 {record.head.commit} sits in unused {name} while {pod.uid} was started from {ran}"

@@ -1,44 +1,15 @@
-"""Everything that may happen next, as (sentence, move): hosts, the operator, Kubernetes, and faults while their budget lasts."""
+"""Everything that may happen next, as (sentence, move): hosts, the operator, Kubernetes, and faults (faults.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 
 from resonance.model.claim import Host, Phase, Wait
-
-from tests.protocol import invariants, writer
-from tests.protocol.rules import EmptyStart, EpochMoves, Leaving, Listing, Newcomer, Rules
-from tests.protocol.world import Kube, Mode, Pod, Stage, World
-
-Move = Callable[[World], World]
-Moves = Iterator[tuple[str, Move]]
-
-
-class Fault(StrEnum):
-    """What may go wrong, or what a person may do, each as often as the world's budget says."""
-
-    KILL = "a pod is killed without a warning"
-    LOST_COMMIT = "a commit's reply is lost"
-    LOST_CLAIM = "a claim's reply is lost"
-    NODE_LOST = "a node is cut off from the API server"
-    CUT = "a pod is cut off from Redis"
-    APP_CRASH = "an app crashes in place and loads the file"
-    APP_IGNORES = "an app crashes in place and ignores the file"
-    DIES_BEFORE_FILE = "an app dies between its export and the file"
-    AGENT_RESTART = "an agent restarts"
-    WRONG_RELEASE = "the operator releases a slot wrongly"
-    FAIL_OVER = "Redis fails over and loses the newest writes"
-    ROLL_OUT = "a person rolls out a new template"
-    ROLL_BACK = "a person undoes the roll-out"
-    SCALE_UP = "a person scales up"
-    SCALE_DOWN = "a person scales down"
-    ACCEPT = "a person accepts the quarantined state"
-    REPEATED_RELEASE = "the reply of a release is lost, and it is sent again later"
-    LEASE_OVER = "a lease runs out"
-    BOUND = "a claimant has waited long"
+from tests.protocol import commits, faults, invariants, writer
+from tests.protocol.faults import Fault, Move, Moves, end
+from tests.protocol.rules import EmptyStart, Leaving, Listing, Newcomer, Rules
+from tests.protocol.world import Kube, Pod, Stage, World
 
 
 def moves(world: World, rules: Rules) -> Moves:
@@ -48,8 +19,8 @@ def moves(world: World, rules: Rules) -> Moves:
     for index, pod in enumerate(world.pods):
         if pod.stage is not Stage.ENDED:
             yield from _host(world, rules, index, pod)
-            yield from _faults_of_a_pod(world, rules, index, pod)
-    yield from _faults(world, rules)
+            yield from faults.of_a_pod(world, rules, index, pod)
+    yield from faults.of_the_rest(world, rules)
 
 
 def step(world: World, move: Move) -> World:
@@ -101,13 +72,7 @@ def _delete(world: World, *, uid: str) -> World:
     pod = world.pods[index]
     if pod.stage is Stage.STARTED:
         return world.with_pod(index, replace(pod, kube=Kube.TERMINATING))
-    return _end(world, index)
-
-
-def _end(world: World, index: int) -> World:
-    pod = world.pods[index]
-    memory = replace(pod.writer, pending=None)
-    return world.with_pod(index, replace(pod, stage=Stage.ENDED, kube=Kube.GONE, app=None, file=None, writer=memory))
+    return end(world, index)
 
 
 # ----------------------------------------------------------------------------------------------------------- operator
@@ -129,7 +94,7 @@ def _operator(world: World, rules: Rules) -> Moves:
     for key in dict.fromkeys(rules.key_of(each) for each in world.pods):
         store = world.store(key)
         if (store.wanted, store.listed) != policy_of(world, rules, key):
-            yield f"the operator writes the policy record", partial(write_policy, rules=rules, key=key)
+            yield "the operator writes the policy record", partial(write_policy, rules=rules, key=key)
         for name, slot in store.slots.items():
             for uid in {slot.holder, slot.next.uid if slot.next else None} - {None}:
                 index = world.index(str(uid))
@@ -165,7 +130,7 @@ def do_release(world: World, *, rules: Rules, late: tuple[str, str, str]) -> Wor
 def _host(world: World, rules: Rules, index: int, pod: Pod) -> Moves:
     if not pod.reaches_store:
         if pod.stage is Stage.STARTED and pod.app is not None and pod.writer.pending is None and pod.writer.member:
-            yield f"{pod.uid} captures", partial(writer.capture, rules=rules, index=index)
+            yield f"{pod.uid} captures", partial(commits.capture, rules=rules, index=index)
         return
     if pod.stage in {Stage.NEW, Stage.CLAIMED}:
         yield from _starting(world, rules, index, pod)
@@ -204,29 +169,27 @@ def _lost_claim(world: World, *, rules: Rules, index: int) -> World:
     return writer.claim(world.spend(Fault.LOST_CLAIM), rules, index, reply=False)
 
 
-def _running(world: World, rules: Rules, index: int, pod: Pod, which: writer.Which) -> Moves:
-    memory = writer.writer_of(pod, which)
+def _running(world: World, rules: Rules, index: int, pod: Pod, which: commits.Which) -> Moves:
+    memory = commits.writer_of(pod, which)
     name = f"{pod.uid}" if pod.host is Host.AGENT else f"the operator ({which}) for {pod.uid}"
-    if writer.must_claim(world, rules, index, which):
-        if writer.claimant(world, rules, pod, memory).phase is Phase.RUNNING and pod.kube is not Kube.GONE:
-            done = writer.ask(world, rules, index, which)
-            if not isinstance(done, Wait) or rules.released.name == "IS_REASSERTED":
-                yield f"{name} claims anew", partial(writer.claim_anew, rules=rules, index=index, which=which)
+    runs = writer.claimant(world, rules, pod, memory).phase is Phase.RUNNING and pod.kube is not Kube.GONE
+    if runs and writer.must_claim(world, rules, index, which) and writer.gets_something(world, rules, index, which):
+        yield f"{name} claims anew", partial(writer.claim_anew, rules=rules, index=index, which=which)
     if memory.member is None:
         return
     if memory.pending is None or (memory.outcome == "Lost" and which == "writer"):
-        yield f"{name} captures", partial(writer.capture, rules=rules, index=index, which=which)
+        yield f"{name} captures", partial(commits.capture, rules=rules, index=index, which=which)
     if memory.pending is not None:
         sends = f"{name} commits its capture"
-        yield sends, partial(writer.commit, rules=rules, index=index, which=which)
+        yield sends, partial(commits.commit, rules=rules, index=index, which=which)
         if world.may(Fault.LOST_COMMIT):
             yield f"{sends}, reply lost", partial(_lost_commit, rules=rules, index=index, which=which)
     if which == "writer" and writer.owes_an_answer(world, rules, index):
         yield f"{name} flushes and answers the newcomer", partial(writer.flush_and_answer, rules=rules, index=index)
 
 
-def _lost_commit(world: World, *, rules: Rules, index: int, which: writer.Which) -> World:
-    return writer.commit(world.spend(Fault.LOST_COMMIT), rules, index, which, reply=False)
+def _lost_commit(world: World, *, rules: Rules, index: int, which: commits.Which) -> World:
+    return commits.commit(world.spend(Fault.LOST_COMMIT), rules, index, which, reply=False)
 
 
 def flush_and_end(world: World, *, rules: Rules, index: int) -> World:
@@ -234,113 +197,9 @@ def flush_and_end(world: World, *, rules: Rules, index: int) -> World:
     pod = world.pods[index]
     key, member = rules.key_of(pod), pod.writer.member
     if pod.host is not Host.AGENT or not pod.reaches_store or member is None:
-        return _end(world, index)
+        return end(world, index)
     slot = world.store(key).slots.get(member)
     is_newcomer = slot is not None and slot.next is not None and slot.next.uid == pod.uid
     if pod.app is not None and not (is_newcomer and rules.leaving is Leaving.SAVES_ASIDE):
-        world = writer.flush(world, rules, index)
-    return _end(writer.release(world, rules, key, member, pod.uid), index)
-
-
-# -------------------------------------------------------------------------------------------------------------- faults
-
-
-def _faults_of_a_pod(world: World, rules: Rules, index: int, pod: Pod) -> Moves:
-    def fault(kind: Fault, sentence: str, move: Move) -> Moves:
-        if world.may(kind):
-            yield sentence, lambda now: move(now.spend(kind))
-
-    yield from fault(Fault.KILL, f"{pod.uid} is killed", lambda now: _end(now, index))
-    if pod.stage is not Stage.STARTED or pod.app is None:
-        return
-    crashed = f"the app of {pod.uid} crashes in place and"
-    yield from fault(Fault.APP_CRASH, f"{crashed} loads the file", lambda now: writer.start_process(now, index))
-    yield from fault(
-        Fault.APP_IGNORES, f"{crashed} ignores the file", lambda now: writer.start_process(now, index, loads=False)
-    )
-    if pod.host is Host.AGENT:
-        yield from fault(Fault.AGENT_RESTART, f"the agent of {pod.uid} restarts", lambda now: writer.restart_agent(now, rules, index))  # fmt: skip
-        if pod.writer.member is not None and pod.writer.mode is Mode.WRITING:
-            sentence = f"the app of {pod.uid} dies after its export, before the file; the capture goes on"
-            yield from fault(Fault.DIES_BEFORE_FILE, sentence, lambda now: _die_before_file(now, rules, index))
-    if pod.kube is Kube.LIVE:
-        lost = replace(pod, kube=Kube.LOST)
-        yield from fault(Fault.NODE_LOST, f"the node of {pod.uid} is cut off", lambda now: now.with_pod(index, lost))
-    if pod.reaches_store:
-        cut = replace(pod, reaches_store=False)
-        yield from fault(Fault.CUT, f"{pod.uid} is cut off from Redis", lambda now: now.with_pod(index, cut))
-    else:
-        yield f"{pod.uid} reaches Redis again", lambda now: now.with_pod(index, replace(pod, reaches_store=True))
-
-
-def _die_before_file(world: World, rules: Rules, index: int) -> World:
-    """The capture is read; the process that starts in its place loads the older file; the file comes too late."""
-    before = world.pods[index].file
-    world = writer.capture(world, rules, index)
-    newest = world.pods[index].file
-    world = writer.start_process(world.with_pod(index, replace(world.pods[index], file=before)), index)
-    return world.with_pod(index, replace(world.pods[index], file=newest))
-
-
-def _faults(world: World, rules: Rules) -> Moves:
-    changes: list[tuple[Fault, Move]] = [
-        (Fault.SCALE_UP, lambda now: replace(now, replicas=now.replicas + 1)),
-        (Fault.ROLL_OUT, lambda now: replace(now, template=now.template + 1)),
-    ]
-    if world.replicas > 1:
-        changes.append((Fault.SCALE_DOWN, lambda now: replace(now, replicas=now.replicas - 1)))
-    if world.template > 0:
-        changes.append((Fault.ROLL_BACK, lambda now: replace(now, template=now.template - 1, paused=False)))
-    for kind, move in changes:
-        if world.may(kind):
-            yield str(kind), lambda now, kind=kind, move=move: move(now.spend(kind))  # type: ignore[misc]
-    if world.may(Fault.FAIL_OVER):
-        if world.replica is None:
-            yield "the Redis replica stops following", lambda now: replace(now, replica=now.stores)
-        else:
-            yield "Redis fails over to its replica", lambda now: _fail_over(now.spend(Fault.FAIL_OVER))
-    for key, store in world.stores.items():
-        for name, slot in store.slots.items():
-            if slot.holder is not None and world.may(Fault.WRONG_RELEASE):
-                wrong = partial(writer.release, rules=rules, key=key, member=name, uid=slot.holder)
-                yield f"the operator wrongly releases {name}", lambda now, do=wrong: do(now.spend(Fault.WRONG_RELEASE))  # type: ignore[misc]
-            if slot.holder is not None and world.may(Fault.LEASE_OVER) and name not in store.lease_over:
-                over = replace(store, lease_over=store.lease_over | {name})
-                yield f"the lease of {name} runs out", lambda now, key=key, over=over: now.spend(Fault.LEASE_OVER).with_store(key, over)  # type: ignore[misc]  # fmt: skip
-        for name, incarnation in store.suspects.items():
-            if world.may(Fault.ACCEPT):
-                yield (
-                    f"a person accepts {incarnation} in {name}",
-                    partial(_accept, key=key, member=name, who=incarnation),
-                )
-
-
-def _accept(world: World, *, key: str, member: str, who: str) -> World:
-    world = world.spend(Fault.ACCEPT)
-    store = world.store(key)
-    record = writer.member_record(store, member)
-    if record.head is None:
-        return world
-    members = {**store.members, member: replace(record, head=replace(record.head, accepted=who))}
-    suspects = {name: each for name, each in store.suspects.items() if name != member}
-    ghosts = replace(world.ghosts, accepted=world.ghosts.accepted | {who})
-    return replace(world, ghosts=ghosts).with_store(key, replace(store, members=members, suspects=suspects))
-
-
-def _fail_over(world: World) -> World:
-    """The replica's records are the truth from now on; what only the old primary had is lost, and says so."""
-    assert world.replica is not None
-    world = replace(world, stores=world.replica, replica=None)
-    manifests = [
-        (key, name, each)
-        for key, store in world.stores.items()
-        for name, rec in store.members.items()
-        for each in rec.all()
-    ]
-    there = {each.commit for _, _, each in manifests}
-    writers = frozenset((key, name, each.epoch, each.writer) for key, name, each in manifests)
-    lost = world.ghosts.lost_by_fail_over | (world.ghosts.acknowledged - there)
-    return replace(world, ghosts=replace(world.ghosts, lost_by_fail_over=lost, writers=writers))
-
-
-__all__ = ["EpochMoves", "Fault", "Move", "do_release", "flush_and_end", "moves", "policy_of", "step", "write_policy"]
+        world = commits.flush(world, rules, index)
+    return end(writer.release(world, rules, key, member, pod.uid), index)

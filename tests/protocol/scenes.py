@@ -8,10 +8,11 @@ from dataclasses import replace
 from enum import StrEnum
 
 from resonance.model.claim import Host
-
 from tests.protocol import writer
+from tests.protocol.commits import flush
 from tests.protocol.explore import Scene, play
-from tests.protocol.moves import Fault, write_policy
+from tests.protocol.faults import Fault
+from tests.protocol.moves import write_policy
 from tests.protocol.rules import PRODUCT, Rules
 from tests.protocol.world import Kube, Pod, Stage, World
 
@@ -29,7 +30,7 @@ def running(
         world = writer.claim(writer.start_process(world, index), rules, index)
     else:
         world = writer.start(writer.claim(world, rules, index), rules, index)
-    return writer.flush(world, rules, index)
+    return flush(world, rules, index)
 
 
 def running_pods(count: int, rules: Rules = PRODUCT, **changes: object) -> World:
@@ -57,7 +58,7 @@ def scaled_down() -> World:
     world = writer.release(world, PRODUCT, key, "slot-0", "p0")
     gone = replace(world.pods[0], stage=Stage.ENDED, kube=Kube.GONE, app=None, file=None)
     world = replace(world.with_pod(0, gone), replicas=1, template=1, surge=1)
-    return writer.flush(write_policy(world, PRODUCT, key), PRODUCT, 1)
+    return flush(write_policy(world, PRODUCT, key), PRODUCT, 1)
 
 
 def played(world: World, *schedule: str, rules: Rules = PRODUCT) -> World:

@@ -1,6 +1,6 @@
 """The faults are over: everybody does, in turn, what is theirs to do, until nothing but saving is left.
 
-A deterministic, fair run. If a live pod still cannot commit after it, no later luck would help: nothing is left that moves.
+A deterministic, fair run. If a live pod still cannot commit after it, no later luck helps: nothing else moves.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from resonance.model.claim import Host, Wait
-
-from tests.protocol import invariants, moves, writer
+from tests.protocol import commits, invariants, moves, writer
+from tests.protocol.faults import Fault
 from tests.protocol.moves import step
-from tests.protocol.rules import EpochMoves, Rules
+from tests.protocol.rules import Rules
 from tests.protocol.world import Kube, Stage, World
 
 ROUNDS = 16
@@ -22,8 +21,8 @@ QUIET = ("a person", "the operator wrongly", "Redis", "the Redis", "the lease", 
 def settle(world: World, rules: Rules, *, lost_stay: bool = False) -> tuple[World, frozenset[str], list[str]]:
     """The world after the faults, who committed in the last round, and what happened on the way."""
     done: list[str] = []
-    waited = world.budget.get(moves.Fault.BOUND, 0)
-    budget = {name: (waited if name == moves.Fault.BOUND else 0) for name in world.budget if name != "bad image"}
+    waited = world.budget.get(Fault.BOUND, 0)
+    budget = {name: (waited if name == Fault.BOUND else 0) for name in world.budget if name != "bad image"}
     if "bad image" in world.budget:
         budget["bad image"] = 1
     world = replace(world, budget=budget)
@@ -72,7 +71,7 @@ def _hosts(world: World, rules: Rules, done: list[str]) -> tuple[World, frozense
         for which in _writers(world, index):
             world = _one_cycle(world, rules, index, which)
         pod = world.pods[index]
-        if "Saved" in {writer.writer_of(pod, which).outcome for which in _writers(world, index)}:
+        if "Saved" in {commits.writer_of(pod, which).outcome for which in _writers(world, index)}:
             saved.add(pod.uid)
         if pod.kube is Kube.TERMINATING:
             done.append(f"{pod.uid} flushes, releases and ends")
@@ -81,7 +80,7 @@ def _hosts(world: World, rules: Rules, done: list[str]) -> tuple[World, frozense
     return world, frozenset(saved)
 
 
-def _writers(world: World, index: int) -> Sequence[writer.Which]:
+def _writers(world: World, index: int) -> Sequence[commits.Which]:
     return ("writer",) if world.pods[index].second is None else ("writer", "second")
 
 
@@ -100,24 +99,22 @@ def _begin(world: World, rules: Rules, index: int, done: list[str]) -> World:
     return world
 
 
-def _one_cycle(world: World, rules: Rules, index: int, which: writer.Which) -> World:
+def _one_cycle(world: World, rules: Rules, index: int, which: commits.Which) -> World:
     """Poll, then capture and commit, again after a conflict and after a capture that was taken earlier."""
     for _ in range(4):
-        pod = world.pods[index]
-        if writer.must_claim(world, rules, index, which):
-            if not isinstance(writer.ask(world, rules, index, which), Wait) or rules.released.name == "IS_REASSERTED":
-                world = writer.claim_anew(world, rules, index, which)
-        if writer.writer_of(world.pods[index], which).member is None:
+        if writer.must_claim(world, rules, index, which) and writer.gets_something(world, rules, index, which):
+            world = writer.claim_anew(world, rules, index, which)
+        if commits.writer_of(world.pods[index], which).member is None:
             return world
         if which == "writer" and writer.owes_an_answer(world, rules, index):
             world = writer.flush_and_answer(world, rules, index)
-        is_fresh = writer.writer_of(world.pods[index], which).pending is None
+        is_fresh = commits.writer_of(world.pods[index], which).pending is None
         if is_fresh:
-            world = writer.capture(world, rules, index, which)
-        if writer.writer_of(world.pods[index], which).pending is not None:
-            world = writer.commit(world, rules, index, which)
+            world = commits.capture(world, rules, index, which)
+        if commits.writer_of(world.pods[index], which).pending is not None:
+            world = commits.commit(world, rules, index, which)
         world = invariants.of_a_world(world)
-        if is_fresh and writer.writer_of(world.pods[index], which).outcome in {"Saved", "Quarantined"}:
+        if is_fresh and commits.writer_of(world.pods[index], which).outcome in {"Saved", "Quarantined"}:
             return world
     return world
 
@@ -132,6 +129,3 @@ def verdict(
     if after.broken is not None:
         return after.broken, done
     return invariants.of_a_settled_world(after, saved, checks_unused=checks_unused), done
-
-
-__all__ = ["EpochMoves", "settle", "verdict"]

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from resonance.model.claim import Host
 
-from tests.protocol import rules as taken_out
-from tests.protocol import scenes
+from resonance.model.claim import Host
+from tests.protocol import scenes, taken_out
 from tests.protocol.explore import Scene, search
-from tests.protocol.moves import Fault
+from tests.protocol.faults import Fault
 from tests.protocol.rules import PRODUCT, AfterConflict, EmptyStart, EpochMoves, Lineage, Newcomer, Released, Rules
 from tests.protocol.world import World
 
@@ -26,8 +25,9 @@ Mark = Callable[[Callable[..., None]], Callable[..., None]]
 def rule(breaks: str, **without: object) -> Mark:
     """Run a test with the product and with a rule taken out, which must break the invariant named."""
     weak = replace(PRODUCT, **without)  # type: ignore[arg-type]
+    without_it = pytest.param(weak, breaks, id=f"{breaks}-without-it")
     with_it = pytest.param(PRODUCT, None, id="holds-with-the-rule")
-    return pytest.mark.parametrize("rules, breaks", [with_it, pytest.param(weak, breaks, id=f"{breaks}-without-it")])
+    return pytest.mark.parametrize(("rules", "breaks"), [with_it, without_it])
 
 
 def explore(scene: Scene, rules: Rules, breaks: str | None, *, worlds: int = WORLDS) -> None:
@@ -118,10 +118,11 @@ def test_13_a_claim_whose_reply_was_lost_gives_the_same_slot_again(rules: Rules,
 
 
 def replaced_after_a_release_whose_reply_was_lost() -> World:
-    budget = {Fault.KILL: 1, Fault.REPEATED_RELEASE: 1, Fault.SCALE_UP: 1}
+    budget: dict[str, int] = {Fault.KILL: 1, Fault.REPEATED_RELEASE: 1, Fault.SCALE_UP: 1}
     return scenes.played(
         scenes.scene(scenes.running_pods(1), budget).first,
-        "p0 is killed", "the operator writes the policy record", "the operator sees that p0 is gone and will release slot-0",
+        "p0 is killed", "the operator writes the policy record",
+        "the operator sees that p0 is gone and will release slot-0",
         "the operator writes the release of slot-0 by p0, reply lost", "Kubernetes creates p1 of web",
         "p1 claims slot-0 (Take)", "p1 restores and starts", "p1 captures", "p1 commits its capture",
     )  # fmt: skip
@@ -141,7 +142,8 @@ def test_15_no_lease_takes_a_slot_from_a_healthy_pod(rules: Rules, breaks: str |
 def test_16_a_claim_is_one_step_and_nothing_of_it_comes_late(rules: Rules, breaks: str | None) -> None:
     killed = scenes.played(
         scenes.scene(scenes.running_pods(1), {Fault.KILL: 1, Fault.WRONG_RELEASE: 1, Fault.SCALE_UP: 1}).first,
-        "p0 is killed", "the operator writes the policy record", "the operator sees that p0 is gone and will release slot-0",
+        "p0 is killed", "the operator writes the policy record",
+        "the operator sees that p0 is gone and will release slot-0",
         "the operator writes the release of slot-0 by p0", "Kubernetes creates p1 of web", "a person scales up",
         "the operator writes the policy record", rules=rules,
     )  # fmt: skip
@@ -149,7 +151,7 @@ def test_16_a_claim_is_one_step_and_nothing_of_it_comes_late(rules: Rules, break
 
 
 def takeover_lost_by_a_fail_over(rules: Rules, *more: str) -> World:
-    budget = {Fault.KILL: 1, Fault.FAIL_OVER: 1, Fault.NODE_LOST: 1}
+    budget: dict[str, int] = {Fault.KILL: 1, Fault.FAIL_OVER: 1, Fault.NODE_LOST: 1}
     return scenes.played(
         scenes.scene(scenes.running_pods(1), budget).first,
         "p0 is killed", "the Redis replica stops following", "the operator writes the policy record",

@@ -1,6 +1,6 @@
 """Long random schedules: whatever happens in whatever order, no invariant breaks.
 
-Every walk has a seed; a failure prints the schedule, shortened as far as it still breaks, so that it can be read and told.
+Every walk has a seed; a failure prints the schedule, shortened as far as it still breaks, so that it can be read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.protocol import rules as taken_out
+from tests.protocol import taken_out
 from tests.protocol.explore import Found, walk
 from tests.protocol.rules import PRODUCT, Rules
 from tests.protocol.scenes import random_scene

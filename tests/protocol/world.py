@@ -1,7 +1,7 @@
-"""The world that the protocol lives in, as one immutable value: pods, their writers, the store, and what really happened.
+"""The world that the protocol lives in, one immutable value: pods, their writers, the store, what really happened.
 
-Nothing here decides anything. Records are the product's own dataclasses; ``ghosts`` is what no part of the product can see:
-which state really descends from which. A move (moves.py, writer.py) makes a new world out of an old one; dicts are copied
+Nothing here decides anything. Records are the product's own dataclasses; ``ghosts`` is what no part of the product can
+see: which state really descends from which. A move (moves.py) makes a new world out of an old one; dicts are copied
 before they are changed and never changed afterwards.
 """
 
@@ -14,6 +14,9 @@ from enum import StrEnum
 from resonance.model.claim import Host, SlotRecord
 from resonance.model.commit import CommitRequest
 from resonance.model.manifest import MemberRecord
+
+NOTHING = MemberRecord()
+"""A member that never had a snapshot."""
 
 
 class Stage(StrEnum):
@@ -71,7 +74,7 @@ class Writer:
     reserved: bool = False
     answered: bool = False
     bump_due: bool = False
-    known: MemberRecord = MemberRecord()
+    known: MemberRecord = NOTHING
     last: tuple[str, str] | None = None
     files: tuple[tuple[str, str], ...] = ()
     last_seq: int = 0

@@ -1,43 +1,19 @@
-"""What a host does for one pod, each a move of the world: claim, restore, capture, commit, poll, release.
+"""What a host does for one pod besides capturing, each a move of the world: claim, restore, poll, release.
 
-Mirrors the agent and the adopting operator step by step. A store call is one atomic move, because the guarded script makes
-it one; between two moves anything may happen.
+Mirrors the agent and the adopting operator step by step.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from resonance.model.claim import Claimant, Hold, Host, Identity, Phase, Reserve, SlotRecord, Take, Wait, decide_answer
-from resonance.model.commit import Append, CommitRequest, Proof, Refusal
-from resonance.model.manifest import Head, Manifest, MemberRecord
+from resonance.model.naming import slot_member
 from resonance.model.restore import CannotTell, Give, KeepFile, LocalFile
-from resonance.model.retention import append
-
 from tests.protocol import invariants
-from tests.protocol.rules import AfterConflict, EpochMoves, Lineage, Newcomer, Records, Released, Rules, newest_unused
-from tests.protocol.world import App, Birth, Mode, Pod, RestoreFile, Stage, Store, World, Writer
-
-Which = Literal["writer", "second"]
-NOTHING = MemberRecord()
-
-
-def writer_of(pod: Pod, which: Which) -> Writer:
-    found = pod.writer if which == "writer" else pod.second
-    assert found is not None
-    return found
-
-
-def with_writer(world: World, index: int, which: Which, writer: Writer) -> World:
-    pod = world.pods[index]
-    changed = replace(pod, writer=writer) if which == "writer" else replace(pod, second=writer)
-    return world.with_pod(index, changed)
-
-
-def member_record(store: Store, member: str | None) -> MemberRecord:
-    return store.members.get(member, NOTHING) if member is not None else NOTHING
-
+from tests.protocol.commits import Which, flush, member_record, with_writer, writer_of
+from tests.protocol.rules import EpochMoves, Newcomer, Released, Rules
+from tests.protocol.world import App, Mode, Pod, RestoreFile, Stage, World, Writer
 
 # ------------------------------------------------------------------------------------------------------------- claims
 
@@ -110,7 +86,8 @@ def start_empty_after_a_bound(world: World, rules: Rules, index: int) -> World:
     """Only earlier drafts: a claimant that waited long founds a slot of its own."""
     pod = world.pods[index]
     key = rules.key_of(pod)
-    name = newest_unused(world.store(key).slots)
+    slots = world.store(key).slots
+    name = next(each for each in map(slot_member, range(len(slots) + 1)) if each not in slots)
     world = _write_slot(world, key, SlotRecord(name, pod.uid, pod.uid, f"template-{pod.template}", 1, 1))
     writer = replace(pod.writer, mode=Mode.WRITING, member=name, epoch=1)
     return world.with_pod(index, replace(pod, stage=Stage.CLAIMED, writer=writer))
@@ -178,135 +155,6 @@ def restart_agent(world: World, rules: Rules, index: int) -> World:
     return world.with_pod(index, replace(pod, writer=replace(writer, known=known, nonce=writer.nonce + 1)))
 
 
-# ----------------------------------------------------------------------------------------------- captures and commits
-
-
-def capture(world: World, rules: Rules, index: int, which: Which = "writer", *, reaches_file: bool = True) -> World:
-    """Read the state out of the process, fix everything about this moment, write the restore file."""
-    pod = world.pods[index]
-    writer, app = writer_of(pod, which), pod.app
-    assert app is not None
-    commit = f"c{world.captures + 1}"
-    nonce = f"n-{pod.uid}-{writer.nonce}"
-    request = _request(rules, pod, writer, commit, nonce)
-    first = writer.known.head is None
-    world = _remember_birth(replace(world, captures=world.captures + 1), app, commit, first=first)
-    pod = replace(pod, app=replace(app, state=commit))
-    suspect = not rules.file_takes(writer.known, request.line, request.incarnation)
-    writer = replace(writer, last_seq=request.seq, pending=request)
-    if rules.lineage is Lineage.AT_THE_CAPTURE and suspect:
-        return _set(world, index, which, pod, replace(writer, pending=None, outcome="Quarantined"))
-    if not suspect and reaches_file and which == "writer" and pod.host is Host.AGENT:
-        file = RestoreFile(f"{request.line}.{request.seq}", commit, request.seq, writer.epoch)
-        pod = replace(pod, file=file)
-        writer = replace(writer, files=(*writer.files, (file.id, commit))[-4:])
-    return _set(world, index, which, pod, writer)
-
-
-def _request(rules: Rules, pod: Pod, writer: Writer, commit: str, nonce: str) -> CommitRequest:
-    assert pod.app is not None
-    proof = Proof(pod.app.incarnation, pod.app.restored_from) if pod.proves else None
-    head = writer.known.head
-    base = head.seq if head is not None else 0
-    line = rules.line_of(proof, head, nonce)
-    parent = rules.parent_of(proof, head, writer.last, dict(writer.files), nonce)
-    incarnation = proof.incarnation if proof is not None else nonce
-    seq = max(base, writer.last_seq) + 1
-    return CommitRequest(pod.uid, writer.epoch, commit, seq, base, line, incarnation, parent)
-
-
-def _set(world: World, index: int, which: Which, pod: Pod, writer: Writer) -> World:
-    return with_writer(world.with_pod(index, pod), index, which, writer)
-
-
-def _remember_birth(world: World, app: App, commit: str, *, first: bool) -> World:
-    births = world.ghosts.births
-    line = births[app.state].line if app.state is not None else app.incarnation
-    birth = Birth(app.state, app.incarnation, line, first)
-    return replace(world, ghosts=replace(world.ghosts, births={**births, commit: birth}))
-
-
-def commit(world: World, rules: Rules, index: int, which: Which = "writer", *, reply: bool = True) -> World:
-    """Send the pending capture. Without a reply the writer sends the same again, or a newer one."""
-    pod = world.pods[index]
-    key, writer = rules.key_of(pod), writer_of(pod, which)
-    request, member = writer.pending, writer.member
-    assert request is not None
-    assert member is not None
-    if rules.records is Records.AFTER_THE_STATE:
-        now = replace(writer, known=member_record(world.store(key), member))
-        request = replace(_request(rules, pod, now, request.commit, f"n-{pod.uid}-{writer.nonce}"), seq=1 << 20)
-    world, outcome = append_commit(world, rules, (key, member), request)
-    if not reply:
-        return with_writer(world, index, which, replace(writer, outcome="Lost"))
-    return _after(world, rules, index, which, outcome)
-
-
-def append_commit(world: World, rules: Rules, place: tuple[str, str], request: CommitRequest) -> tuple[World, str]:
-    """The guarded script: decide on the records as they stand, and write what was decided."""
-    key, member = place
-    store = world.store(key)
-    seen, slot = member_record(store, member), store.slots.get(member)
-    done = rules.commit(seen, slot, request)
-    if not isinstance(done, Append):
-        return world, done.why.value
-    world = invariants.of_an_append(world, place, seen, request, done)
-    seq = max(request.seq if request.seq < 1 << 20 else 0, seen.head.seq + 1 if seen.head else 1)
-    head = Head(done.epoch, request.writer, _manifest(request, seq), rules.acceptance_after(seen.head))
-    record = append(seen, head, tip=done.tip).record
-    store = replace(store, members={**store.members, member: record})
-    if done.slot is not None:
-        store = replace(store, slots={**store.slots, member: done.slot})
-    return world.with_store(key, store), "Saved"
-
-
-def _manifest(request: CommitRequest, seq: int) -> Manifest:
-    return Manifest(
-        seq=seq,
-        commit=request.commit,
-        line=request.line,
-        parent=request.parent,
-        incarnation=request.incarnation,
-        digest="",
-        proof="",
-        counts={},
-        stored_bytes=0,
-        chain=(seq,),
-        taken_at_ms=0,
-        writer=request.writer,
-        pod=request.writer,
-        epoch=request.epoch,
-        state_bytes=0,
-    )
-
-
-def _after(world: World, rules: Rules, index: int, which: Which, outcome: str) -> World:
-    """What the writer makes of the answer."""
-    pod = world.pods[index]
-    key, writer = rules.key_of(pod), writer_of(pod, which)
-    request, member = writer.pending, writer.member
-    assert request is not None
-    assert member is not None
-    store = world.store(key)
-    writer = replace(writer, outcome=outcome, known=member_record(store, member))
-    if outcome in {"Saved", Refusal.DUPLICATE}:
-        ghosts = replace(world.ghosts, acknowledged=world.ghosts.acknowledged | {request.commit})
-        last = (request.incarnation, request.commit)
-        done = replace(writer, pending=None, last=last, mode=Mode.WRITING, reserved=False, outcome="Saved")
-        return with_writer(replace(world, ghosts=ghosts), index, which, done)
-    if outcome == Refusal.CONFLICT and rules.after_conflict is AfterConflict.FORCE_THE_OLD and writer.known.head:
-        head = writer.known.head
-        forced = replace(request, base_seq=head.seq, seq=max(request.seq, head.seq + 1), parent=head.commit)
-        return with_writer(world, index, which, replace(writer, pending=forced))
-    writer = replace(writer, pending=None)
-    if outcome == Refusal.QUARANTINED:
-        world = world.with_store(key, replace(store, suspects={**store.suspects, member: request.incarnation}))
-    if outcome in {Refusal.FENCED, Refusal.NOT_HELD}:
-        world = world.with_store(key, replace(store, tips={**store.tips, pod.uid: request.commit}))
-        writer = replace(writer, mode=Mode.SUPERSEDED)
-    return with_writer(world, index, which, writer)
-
-
 # --------------------------------------------------------------------------------------------------------------- poll
 
 
@@ -320,8 +168,13 @@ def must_claim(world: World, rules: Rules, index: int, which: Which = "writer") 
     return slot.holder == pod.uid and not slot.describes(claimant(world, rules, pod, writer))
 
 
+def gets_something(world: World, rules: Rules, index: int, which: Which = "writer") -> bool:
+    """True if a claim would change anything for this pod."""
+    return rules.released is Released.IS_REASSERTED or not isinstance(ask(world, rules, index, which), Wait)
+
+
 def claim_anew(world: World, rules: Rules, index: int, which: Which = "writer") -> World:
-    """The poll saw that the member is another's: claim as a running pod, or, in an earlier draft, write oneself back."""
+    """The poll saw that the member is another's: claim as a running pod. In an earlier draft: write oneself back."""
     pod = world.pods[index]
     key, writer = rules.key_of(pod), writer_of(pod, which)
     slot = world.store(key).slots.get(writer.member) if writer.member is not None else None
@@ -352,9 +205,3 @@ def flush_and_answer(world: World, rules: Rules, index: int) -> World:
     assert member is not None
     record = decide_answer(world.store(key).slots[member], pod.uid)
     return world if record is None else _write_slot(world, key, record)
-
-
-def flush(world: World, rules: Rules, index: int) -> World:
-    """One capture and its commit, without anything between."""
-    world = capture(world, rules, index)
-    return commit(world, rules, index) if world.pods[index].writer.pending is not None else world
