@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from resonance.controller.adoption import Adoption, Means
-from resonance.controller.duty import Holding, decide_record, doubtful, other_cluster, wanted_of
+from resonance.controller.duty import Holding, decide_record, doubtful, holdings, other_cluster, wanted_of
 from resonance.controller.metrics import Metrics
 from resonance.controller.observe import WorkloadSeen, join, look, selected
 from resonance.controller.stores import Store, Stores, said_of
@@ -28,7 +28,7 @@ from resonance.controller.world import World
 from resonance.model.acceptance import Said, decide_acceptance
 from resonance.model.claim import Identity
 from resonance.model.conditions import AgentSettings, Facts, Status, StoreFacts, decide_write, status_of, transitions
-from resonance.model.errors import StoreError
+from resonance.model.errors import StoreError, StoreRefused
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.pod import IDENTITY_OF_KIND, Injection, Pod
 from resonance.model.resource import Name, Policy, Rejected
@@ -104,6 +104,7 @@ class PolicyLoop:
         self._looked_up: dict[str, float] = {}
         self._policy: Policy | None = None
         self._keys: dict[str, WorkloadKeys] = {}
+        self._peopled: set[str] = set()
 
     def wake(self) -> None:
         """Something changed: take a turn soon."""
@@ -184,19 +185,23 @@ class PolicyLoop:
         return None
 
     def _workload_keys(self, policy: Policy) -> dict[str, WorkloadKeys]:
-        """Every workload that the policy has pods of, or will have: its agents wait for the record."""
+        """Every workload that the policy has pods of, will have (agents wait for the record), or has to release."""
         world, namespace = self._tools.world, self.name.namespace
         found = {pod.workload for pod in world.pods(namespace) if policy.selects(namespace, pod.labels)}
         found |= {pod.workload for pod in world.pods(namespace) if pod.mark == self.name.name}
         found |= {each.key for each in world.workloads(namespace) if policy.selects(namespace, each.labels)}
-        for workload in found:
-            self._keys.setdefault(workload, workload_keys(policy.prefix, namespace, self.name.name, workload))
-        return {workload: self._keys[workload] for workload in sorted(found)}
+        before, self._peopled = self._peopled, found  # who was there may have claimed since the last look
+        found = found | before
+        found |= {workload for workload, each in self._seen.workloads.items() if holdings(each) or each.record.waiting}
+        self._keys = {
+            workload: workload_keys(policy.prefix, namespace, self.name.name, workload) for workload in sorted(found)
+        }
+        return self._keys
 
     async def _learn_health(self, store: Store) -> None:
         try:
             info = await asyncio.to_thread(store.info)
-        except StoreError as error:
+        except StoreRefused as error:
             self._store = StoreFacts(store.address, None, True, (Said("InfoRefused", f"{error} Grant +info."),))
             return
         health = judge(info, evicted_before=self._evicted)
