@@ -23,6 +23,7 @@ from resonance.model.conditions import (
     agent_of,
     decide_write,
     status_of,
+    told_by,
     transitions,
 )
 from resonance.model.pod import Container, Injection
@@ -57,6 +58,7 @@ def test_trouble_is_as_in_the_golden_file() -> None:
 
 # One change of the facts → the one condition that says so.
 YOUNG = pod("web-0", created=NOW - 3 * SECOND)
+IMPATIENT = policy(rpo=2 * SECOND, every=SECOND)
 BARE = pod("web-0", injection=Injection.OLDER_THAN_POLICY, mark="")
 SAID = Said("StoreRefused", "Redis refused.")
 CHANGES: list[tuple[str, Facts, str, str, str, str]] = [
@@ -151,6 +153,15 @@ CHANGES: list[tuple[str, Facts, str, str, str, str]] = [
         "False",
         "NoReport",
         "40s old",
+    ),
+    ("young, short target", facts([PodFacts(YOUNG)], policy=IMPATIENT), "Current", "Unknown", "Starting", "web-0"),
+    (
+        "no proof, but nothing was captured",
+        facts([facts_of_pod(report=report(proven=False, incarnation=""))]),
+        "Protected",
+        "Unknown",
+        "NothingCaptured",
+        "no app",
     ),
     ("young", facts([PodFacts(YOUNG)]), "Current", "Unknown", "Starting", "web-0"),
     (
@@ -375,6 +386,13 @@ def test_nothing_new_is_never_written() -> None:
 def test_only_what_changed_is_news_and_not_knowing_is_none() -> None:
     before = status_of(facts(), None)
     after = status_of(facts([facts_of_pod(age=40 * SECOND)]), before)
-    assert {each["type"] for each in transitions(before, after)} == {"Current", "Ready"}
-    assert transitions(None, status_of(facts([], store=StoreFacts()), None))[0]["type"] == "Accepted"
-    assert transitions(before, before) == []
+    assert {each["type"] for each in transitions(told_by(before), after)} == {"Current", "Ready"}
+    assert transitions({}, status_of(facts([], store=StoreFacts()), None))[0]["type"] == "Accepted"
+    assert transitions(told_by(before), before) == []
+
+
+def test_what_was_true_before_we_did_not_know_is_no_news() -> None:
+    well = status_of(facts(), None)
+    told = told_by(well)
+    told |= told_by(status_of(facts([]), well))
+    assert transitions(told, well) == []

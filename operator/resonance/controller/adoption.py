@@ -166,7 +166,7 @@ class Adopted:
         self._means.done(self.policy, report)
         if report.outcome != before:
             facts = {"pod": f"{self.pod.namespace}/{self.pod.name}", "member": self._session.member or ""}
-            log.info("adopted_pod_captured", extra={**facts, "outcome": str(report.outcome), "reason": report.message})
+            log.info("adopted_pod_outcome", extra={**facts, "outcome": str(report.outcome), "reason": report.message})
 
     def _hand_over(self) -> None:
         try:

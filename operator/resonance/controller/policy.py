@@ -27,7 +27,16 @@ from resonance.controller.verify import Verifier
 from resonance.controller.world import World
 from resonance.model.acceptance import Said, decide_acceptance
 from resonance.model.claim import Identity
-from resonance.model.conditions import AgentSettings, Facts, Status, StoreFacts, decide_write, status_of, transitions
+from resonance.model.conditions import (
+    AgentSettings,
+    Facts,
+    Status,
+    StoreFacts,
+    decide_write,
+    status_of,
+    told_by,
+    transitions,
+)
 from resonance.model.errors import StoreError, StoreRefused
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.pod import IDENTITY_OF_KIND, Injection, Pod
@@ -101,6 +110,7 @@ class PolicyLoop:
         self._replicas = 0
         self._previous: Mapping[str, Any] | None = dict(tools.world.status(name)) or None
         self._written_at: datetime | None = None
+        self._told = told_by(self._previous)
         self._looked_up: dict[str, float] = {}
         self._policy: Policy | None = None
         self._keys: dict[str, WorkloadKeys] = {}
@@ -359,7 +369,8 @@ class PolicyLoop:
         if not await self._tools.cluster.apply_status(self.name, self.uid, status):
             return
         self._tools.metrics.status_writes.labels(self.name.namespace, self.name.name).inc()
-        news = transitions(self._previous, status)
+        news = transitions(self._told, status)
+        self._told |= told_by(status)
         self._previous, self._written_at = status, facts.now
         for each in news:
             fields = {"policy": str(self.name), "condition": each["type"], "status": each["status"]}

@@ -25,6 +25,8 @@ from resonance.model.resource import Policy, Rejected
 from resonance.model.units import show_duration
 
 PACE = timedelta(seconds=30)
+START = timedelta(seconds=15)
+"""How long a new pod may take to its first snapshot before it is called late, however short the target is."""
 MAX_MEMBERS = 50
 MAX_MESSAGE = 1024
 _NAMED = 3
@@ -320,7 +322,7 @@ def _lateness(each: PodFacts, policy: Policy, now: datetime) -> Said | None:
     if each.age is not None and each.age <= policy.rpo and not _is_silent(each, policy):
         return None
     name = each.pod.name
-    if now - each.pod.created <= policy.rpo:
+    if now - each.pod.created <= max(policy.rpo, START):
         return Said(_STARTING, f"{name} has not been snapshotted yet.")
     report = each.report if each.report is not None and each.report.uid == each.pod.uid else None
     since = f"its newest snapshot is {_show(each.age)} old" if each.age is not None else "it has no snapshot"
@@ -351,7 +353,7 @@ def _protected(facts: Facts) -> Condition:
         text = f"{name}: process {incarnation} started without its member's state; its captures are put aside"
         step = f"fix the app's restore and restart it, or: kubectl resonance accept {incarnation}"
         return Condition(Type.PROTECTED, Is.FALSE, str(Outcome.QUARANTINED), f"{text}. Next: {step}.")
-    silent = [name for name, report in reports if not report.proven]
+    silent = [name for name, report in reports if report.incarnation and not report.proven]
     if silent:
         text = f"{_names(silent)}: the app does not say which snapshot it restored, so a wrong restore can't be noticed"
         step = "send the headers Resonance-Incarnation and Resonance-Restored-From with the export"
@@ -516,14 +518,21 @@ def _urgent(status: Mapping[str, Any]) -> object:
     return said, status.get("agent"), status.get("observedGeneration")
 
 
-def transitions(previous: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Status]:
-    """The conditions of ``new`` whose status differs from before; a first ``Unknown`` is not news."""
-    before = {each["type"]: each["status"] for each in (previous or {}).get("conditions") or ()}
+def transitions(told: Mapping[str, str], new: Mapping[str, Any]) -> list[Status]:
+    """The conditions of ``new`` that are news. ``told`` maps type → the last status that was told; not knowing is no
+    news.
+    """
     return [
         each
         for each in new.get("conditions") or ()
-        if each["status"] != before.get(each["type"], Is.UNKNOWN) and each["status"] != Is.UNKNOWN
+        if each["status"] != Is.UNKNOWN and each["status"] != told.get(each["type"])
     ]
+
+
+def told_by(status: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a status tells: type → status, without what it does not know."""
+    found = {each["type"]: each["status"] for each in (status or {}).get("conditions") or ()}
+    return {kind: told for kind, told in found.items() if told != Is.UNKNOWN}
 
 
 def _outcome(each: PodFacts) -> Outcome | None:
