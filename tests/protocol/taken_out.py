@@ -8,6 +8,7 @@ from dataclasses import replace
 from resonance.model.claim import (
     Claimant,
     Decision,
+    Hold,
     Phase,
     Reserve,
     SlotRecord,
@@ -219,3 +220,13 @@ def leases_run_out(store: Store) -> Slots:
 
 def one_key_space(pod: Pod) -> str:
     return workload_keys("resonance", "default", "web", "all").root
+
+
+def record_is_left_as_healed(
+    slots: Slots, who: Claimant, *, wanted: int | None, head_epochs: Mapping[str, int]
+) -> Decision:
+    """A holder whose record describes another pod leaves it so."""
+    for record in slots.values():
+        if record.holder == who.uid:
+            return Hold(record, record.epoch, reserved=False)
+    return decide_claim(slots, who, wanted=wanted, head_epochs=head_epochs)
