@@ -353,6 +353,25 @@ def test_an_injected_pod_passes_pod_security_restricted(server: Kubectl, place: 
     injected(server, pod(containers=[restricted()]), namespace)
 
 
+def test_a_large_pod_among_many_policies_stays_within_what_the_api_server_computes(
+    server: Kubectl, place: Place
+) -> None:
+    many = [{"name": f"V{index}", "value": "x" * 200} for index in range(100)]
+    others = [policy(f"p{index}", selector={"matchLabels": {"app": f"p{index}"}}) for index in range(15)]
+    asked = {
+        "matchLabels": {"app": "web", **{f"label-{index}": "x" for index in range(15)}},
+        "matchExpressions": [{"key": f"label-{index}", "operator": "In", "values": ["x"] * 16} for index in range(8)],
+    }
+    labels = {f"label-{index}": "x" for index in range(15)}
+    wanted = pod(
+        labels=labels,
+        containers=[container("web", env=many), *(container(f"c{index}", env=many) for index in range(19))],
+        initContainers=[container(f"i{index}", env=many) for index in range(20)],
+    )
+    kept = injected(server, wanted, place(policy(selector=asked), *others))
+    assert all(gets_the_files(part(kept, f"i{index}")) for index in range(20))
+
+
 # ------------------------------------------------------------ who is left alone
 ALONE: dict[str, Object] = {
     "another label": pod(labels={"app": "other"}),
