@@ -1,5 +1,6 @@
-"""The operator as a process, against a real API server and a real TLS Redis. There is no node: a test plays the kubelet."""
+"""The operator as a process, against a real API server and a real TLS Redis. Tests play the kubelet."""
 
+import http.client
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from resonance.model.naming import workload_keys
 from resonance.model.pod import parse_pod
 from resonance.store.member import Member, load
 from resonance.store.redis_keyspace import RedisKeyspace
@@ -21,7 +23,6 @@ from resonance.store.workload import read_workload
 from tests.apps.process import PYTHON_NETWORK, App, free_port
 from tests.cluster.control_plane import REPOSITORY, Kubectl, Refused, api_server, wait_for
 from tests.controller.builders import Object, merge
-from tests.controller.stage import workload_keys
 from tests.redis_server import TlsRedis
 
 pytestmark = [pytest.mark.cluster, pytest.mark.redis]
@@ -60,14 +61,15 @@ class Operator:
 
     def ask(self, path: str) -> tuple[int, str]:
         """One GET of its own endpoint; (0, '') while it does not listen."""
-        done = subprocess.run(
-            ["curl", "-s", "-w", "\n%{http_code}", f"http://127.0.0.1:{self.port}{path}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        body, _, code = done.stdout.rpartition("\n")
-        return int(code or 0), body
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and give the exit code."""
@@ -111,10 +113,8 @@ def place(server: Kubectl, redis: TlsRedis, request: pytest.FixtureRequest) -> I
     """A namespace of its own with the Secret; policies in it are deleted afterwards."""
     name = f"op-{abs(hash(request.node.name)) % 10**8}"
     server.namespace(name)
-    server.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "resonance-redis"}, "stringData": redis.secret},
-        name,
-    )
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "resonance-redis"}}
+    server.apply({**secret, "stringData": redis.secret}, name)
     yield name
     server("delete", "rsnap", "--all", "-n", name)
 
