@@ -161,5 +161,5 @@ def goes_on(who: str, restored: State, after: Sight) -> Proof:
     return Proof(
         f"{who} goes on exactly from there",
         not different and ticks > 0,
-        f"{ticks} ticks later {equal} of {fields(expected)} fields are equal{shown}",
+        f"{equal} of {fields(expected)} fields equal, ticks since the snapshot: {ticks}{shown}",
     )
