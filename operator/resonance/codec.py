@@ -68,6 +68,11 @@ def parse_state(document: bytes) -> State:
     return State(kinds, metrics)
 
 
+def kinds_in_order(document: bytes) -> list[str]:
+    """The names at the top of a document that has been parsed, ``metrics`` among them."""
+    return list(_slices(document, "the export"))
+
+
 def _slices(document: bytes | msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
     try:
         return _object.decode(document)

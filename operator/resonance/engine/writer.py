@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from resonance.codec import parse_state
 from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT, Retention
+from resonance.reading import Reading, read
 from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, set_aside
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, Seen, load
@@ -86,6 +86,7 @@ class Writer:
         self._nonce = uuid.uuid4().hex
         self._seen: Seen | None = None
         self._base: Base | None = None
+        self._reading: Reading | None = None
         self._last: tuple[str, str] | None = None
 
     @property
@@ -105,7 +106,8 @@ class Writer:
 
     def prepare(self, document: bytes, proof: Proof | None, *, taken_at_ms: int) -> Capture:
         """Parse an export and fix what belongs to this moment. Works without Redis. Raises ``StateNotUnderstood``."""
-        state = parse_state(document)
+        self._reading = read(document, self._reading)
+        state = self._reading.state
         record = self._seen.record if self._seen is not None else None
         head = record.head if record is not None else None
         base_seq = head.seq if head is not None else 0

@@ -1,0 +1,178 @@
+"""Reading an export again: only what changed since the one before is parsed.
+
+The argument: an app that changes one node in a hundred writes the other ninety-nine as the same bytes in the same
+order. A compact document is a sequence of *literals* (braces, keys, commas) and *entries* (the objects). Walking the
+old sequence along the new document, blocks of equal bytes are passed over at the speed of memory; a differing entry
+must end where the next literal begins, and must be an object of its own. If anything does not fit, the whole document
+is parsed as if it were the first: the answer is the same, only later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from resonance.codec import kinds_in_order, parse_state
+from resonance.model.state import METRICS, State
+
+_BLOCK = 16
+"""Entries that are compared at once; a block with a difference costs so many single comparisons."""
+_CANDIDATES = 8
+"""How often an entry may contain the text that ends it before the whole document is parsed instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a compact document is put together.
+
+    ``places[i]`` is the (kind, id) of the entry after ``literals[i]``; the last literal ends the document.
+    """
+
+    literals: Sequence[bytes]
+    places: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A state and the document that it came as. Without ``layout`` the next document is read as a whole.
+
+    ``entries[i]`` are the bytes at ``layout.places[i]``; ``marks`` is where each block of entries begins, and the end.
+    """
+
+    state: State
+    document: bytes
+    layout: Layout | None
+    entries: Sequence[bytes]
+    marks: Sequence[int]
+
+
+def read(document: bytes, before: Reading | None) -> Reading:
+    """The state in an export. ``before`` only makes it quicker.
+
+    Raises :class:`StateNotUnderstood` as :func:`resonance.codec.parse_state` does.
+    """
+    if before is not None and before.layout is not None:
+        again = _walk(document, before, before.layout)
+        if again is not None:
+            return again
+    state = parse_state(document)
+    layout, entries = _lay_out(state) if state.document is not None else (None, [])
+    if layout is None:
+        return Reading(state, document, None, (), ())
+    marks = _marks(layout, entries)
+    if marks[-1] + len(layout.literals[-1]) != len(document):
+        return Reading(state, document, None, (), ())
+    return Reading(state, document, layout, entries, marks)
+
+
+def _lay_out(state: State) -> tuple[Layout, list[bytes]]:
+    """The literals of a compact document follow from its keys and their order."""
+    literals: list[bytes] = []
+    places: list[tuple[str, str]] = []
+    entries: list[bytes] = []
+    text = b"{"
+    for number, kind in enumerate(kinds_in_order(state.document or b"{}")):
+        text += (b"," if number else b"") + orjson.dumps(kind) + b":"
+        if kind == METRICS:
+            literals.append(text)
+            places.append((METRICS, ""))
+            entries.append(state.metrics or b"")
+            text = b""
+            continue
+        text += b"{"
+        for key, raw in state.kinds[kind].items():
+            literals.append(text + orjson.dumps(key) + b":")
+            places.append((kind, key))
+            entries.append(raw)
+            text = b","
+        text = b"}" if state.kinds[kind] else text + b"}"
+    literals.append(text + b"}")
+    return Layout(literals, places), entries
+
+
+def _marks(layout: Layout, entries: Sequence[bytes]) -> list[int]:
+    at = 0
+    marks: list[int] = []
+    for index, raw in enumerate(entries):
+        if index % _BLOCK == 0:
+            marks.append(at)
+        at += len(layout.literals[index]) + len(raw)
+    return [*marks, at]
+
+
+def _walk(document: bytes, before: Reading, layout: Layout) -> Reading | None:
+    """Go through the new document along the old one; None when it is not put together in the same way."""
+    old, marks = before.document, before.marks
+    at = 0
+    new_marks: list[int] = []
+    changed: dict[int, bytes] = {}
+    for block, start in enumerate(range(0, len(layout.places), _BLOCK)):
+        new_marks.append(at)
+        begin, end = marks[block], marks[block + 1]
+        if document[at : at + end - begin] == old[begin:end]:
+            at += end - begin
+            continue
+        after = _walk_block(
+            document, at, before, layout, range(start, min(start + _BLOCK, len(layout.places))), changed
+        )
+        if after is None:
+            return None
+        at = after
+    if document[at:] != layout.literals[-1]:
+        return None
+    return _advance(document, before, layout, changed, [*new_marks, at])
+
+
+def _walk_block(
+    document: bytes, at: int, before: Reading, layout: Layout, block: range, changed: dict[int, bytes]
+) -> int | None:
+    """Where the block ends in the new document; what differs in it is put into ``changed``."""
+    for index in block:
+        literal, raw, following = layout.literals[index], before.entries[index], layout.literals[index + 1]
+        if not document.startswith(literal, at):
+            return None
+        at += len(literal)
+        if document.startswith(raw, at) and document.startswith(following, at + len(raw)):
+            at += len(raw)
+            continue
+        fresh = _entry(document, at, following)
+        if fresh is None:
+            return None
+        changed[index] = fresh
+        at += len(fresh)
+    return at
+
+
+def _entry(document: bytes, at: int, following: bytes) -> bytes | None:
+    """The object at ``at``, which ends where ``following`` begins. An object is whole in one way only."""
+    end = at
+    for _ in range(_CANDIDATES):
+        end = document.find(following, end + 1)
+        if end < 0:
+            return None
+        candidate = document[at:end]
+        try:
+            if isinstance(orjson.loads(candidate), dict) and candidate[:1] == b"{" and candidate[-1:] == b"}":
+                return candidate
+        except orjson.JSONDecodeError:
+            continue
+    return None
+
+
+def _advance(document: bytes, before: Reading, layout: Layout, changed: dict[int, bytes], marks: list[int]) -> Reading:
+    kinds = dict(before.state.kinds)
+    metrics = before.state.metrics
+    entries = list(before.entries)
+    fresh: dict[str, dict[str, bytes]] = {}
+    for index, raw in changed.items():
+        kind, key = layout.places[index]
+        entries[index] = raw
+        if kind == METRICS:
+            metrics = raw
+        else:
+            fresh.setdefault(kind, {})[key] = raw
+    for kind, values in fresh.items():
+        kinds[kind] = {**kinds[kind], **values}
+    return Reading(State(kinds, metrics, document), document, layout, entries, marks)
