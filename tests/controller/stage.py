@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from resonance.controller.adoption import Means
+from resonance.controller.api import ApiFailed
 from resonance.controller.metrics import Metrics
 from resonance.controller.policy import PolicyLoop, Tools
 from resonance.controller.stores import Stores
@@ -62,10 +63,13 @@ class DictCluster:
         self.statuses: list[Mapping[str, Any]] = []
         self.events: list[Mapping[str, Any]] = []
         self.looked_up: list[str] = []
+        self.away = False
 
     async def pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """By name."""
         self.looked_up.append(name)
+        if self.away:
+            raise ApiFailed(0, "no answer")
         return self.pods.get(name)
 
     async def node_answers(self, name: str) -> bool:
@@ -82,6 +86,8 @@ class DictCluster:
 
     async def apply_status(self, name: Name, uid: str, status: Mapping[str, Any]) -> bool:
         """Kept in order."""
+        if self.away:
+            raise ApiFailed(0, "no answer")
         self.statuses.append(json.loads(json.dumps(status)))
         return True
 

@@ -1,8 +1,10 @@
 """What a policy's loop does in one turn: accept, tell the agents, release who is gone, and say how it stands."""
 
 import asyncio
+import contextlib
 from typing import Any
 
+from resonance.controller.api import ApiFailed
 from resonance.controller.control import Control
 from resonance.controller.policy import PolicyLoop
 from resonance.model.errors import StoreRefused
@@ -238,6 +240,24 @@ def test_a_silent_ghost_is_found_out() -> None:
     turn(loop)
     assert stage.world.pods(NAMESPACE) == []
     assert stage.slots(DEPLOYMENT)["slot-0"].holder is None
+
+
+def test_nobody_is_released_while_the_api_server_is_away_but_the_agents_are_told() -> None:
+    stage = Stage()
+    stage.deployment(replicas=1)
+    raw = stage.replica("web-a")
+    loop = stage.policy()
+    turn(loop)
+    stage.claims(raw, DEPLOYMENT)
+    stage.world.drop_pod(NAMESPACE, "web-a", "uid-web-a")
+    stage.deployment(replicas=4)
+    stage.cluster.away = True
+    with contextlib.suppress(ApiFailed):  # the status cannot be written
+        turn(loop)
+    assert stage.slots(DEPLOYMENT)["slot-0"].holder == "uid-web-a"
+    record = stage.record(DEPLOYMENT)
+    assert record is not None
+    assert record.wanted == 4
 
 
 def test_a_pod_that_waited_and_is_gone_is_forgotten() -> None:

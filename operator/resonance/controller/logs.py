@@ -30,10 +30,19 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Patience(logging.Filter):
+    """Leaves out that a request will be tried again: a server that is away for a minute would fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repeated try."""
+        return "will retry" not in record.getMessage()
+
+
 def start(level: int = logging.INFO) -> None:
     """Send every logger of the process through :class:`JsonLines`; kopf tells only what went wrong."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(Patience())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from resonance.controller.adoption import Adoption, Means
+from resonance.controller.api import ApiFailed
 from resonance.controller.duty import Holding, decide_record, doubtful, holdings, other_cluster, wanted_of
 from resonance.controller.metrics import Metrics
 from resonance.controller.observe import WorkloadSeen, join, look, selected
@@ -128,6 +129,8 @@ class PolicyLoop:
                 self._woken.clear()
                 try:
                     await self.turn()
+                except ApiFailed as error:
+                    log.warning("api_away", extra={"policy": str(self.name), "detail": str(error)})
                 except Exception as error:  # the loop of a policy must not end while the policy stands
                     fields = {"policy": str(self.name), "error": type(error).__name__, "detail": str(error)[:500]}
                     log.warning("turn_failed", extra=fields, exc_info=error)
@@ -185,7 +188,7 @@ class PolicyLoop:
         if refusal is not None:
             await self._adoption.stop()
             return refusal
-        gone = await self._confirm(seen)
+        gone = await self._confirmed(seen)
         await self._write_records(policy, store, keys, seen)
         await self._release(store, keys, gone)
         await self._adopt(policy, store, keys, seen)
@@ -218,6 +221,14 @@ class PolicyLoop:
         self._evicted, self._replicas = health.evicted, health.replicas
         dangers = tuple(Said(str(each.danger), each.message) for each in health.findings)
         self._store = StoreFacts(store.address, None, True, dangers)
+
+    async def _confirmed(self, seen: Mapping[str, WorkloadSeen]) -> list[tuple[str, Holding]]:
+        """Nobody, while the API server is away: a release must not rest on what was known before."""
+        try:
+            return await self._confirm(seen)
+        except ApiFailed as error:
+            log.warning("api_away", extra={"policy": str(self.name), "detail": str(error)})
+            return []
 
     async def _confirm(self, seen: Mapping[str, WorkloadSeen]) -> list[tuple[str, Holding]]:
         """Who holds a member and is really gone. What the API server says on the way puts the world right."""
@@ -284,7 +295,10 @@ class PolicyLoop:
         kind, _, name = workload.partition(".")
         if kind != "ReplicaSet":
             return None
-        found = await self._tools.cluster.replica_set(self.name.namespace, name)
+        try:
+            found = await self._tools.cluster.replica_set(self.name.namespace, name)
+        except ApiFailed:
+            return None
         return int(found["spec"].get("replicas", 1)) if found is not None else None
 
     async def _release(
