@@ -22,10 +22,9 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
 
-from resonance.model.errors import StoreDamaged
 from resonance.model.naming import slot_member
+from resonance.model.record import read_part
 
 
 class Identity(StrEnum):
@@ -106,13 +105,7 @@ class SlotRecord:
     @classmethod
     def from_json(cls, member: str, text: bytes | str) -> SlotRecord:
         """Raises :class:`StoreDamaged` when the text is not a record."""
-        try:
-            raw: dict[str, Any] = json.loads(text)
-            after = raw.pop("next")
-            reservation = None if after is None else Reservation(**{**after, "host": Host(after["host"])})
-            return cls(member=member, next=reservation, host=Host(raw.pop("host")), **raw)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"slot {member}: not a record ({type(error).__name__})") from error
+        return read_part(text, cls, where=f"slot {member}", what="a record", given={"member": member})
 
 
 Slots = Mapping[str, SlotRecord]

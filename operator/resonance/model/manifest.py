@@ -16,10 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from resonance.model.errors import StoreDamaged
+from resonance.model.record import read_record
 
 FORMAT = 1
 UNPROVEN = "unproven-"
 """Beginning of the line of an app that sends no proof headers."""
+_LATEST_MS = 253_402_300_800_000
+"""The year 10000, beyond which no date can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +74,12 @@ class Manifest:
     @classmethod
     def from_json(cls, text: bytes | str, *, where: str) -> Manifest:
         """Parse what :meth:`to_json` wrote. Raises :class:`StoreDamaged` naming ``where``."""
-        try:
-            raw = json.loads(text)
-            if raw["v"] != FORMAT:
-                raise StoreDamaged(
-                    f"{where}: format {raw['v']!r} is newer than this version reads (1). Upgrade the agent."
-                )
-            known = {each.name: raw[each.name] for each in fields(cls) if each.name in raw}
-            known["chain"] = tuple(known["chain"])
-            known["kept_as"] = tuple(known.get("kept_as", ()))
-            return cls(**known)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"{where}: not a manifest ({type(error).__name__})") from error
+        made = read_record(text, cls, where=where, what="a manifest", version=FORMAT)
+        sizes = (made.state_bytes, made.stored_bytes, made.base_bytes, made.deltas_bytes, *made.counts.values())
+        sane = made.chain[-1:] == (made.seq,) and min((made.epoch, *sizes)) >= 0 and min(made.chain) > 0
+        if not sane or not 0 <= made.taken_at_ms < _LATEST_MS:
+            raise StoreDamaged(f"{where}: not a manifest (a number is out of its range)")
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ Every change is read → pure decision (model.claim) → guarded apply; a refuse
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from resonance.model.claim import (
 )
 from resonance.model.errors import StoreBusy, StoreDamaged
 from resonance.model.naming import WorkloadKeys
+from resonance.model.record import read_part, read_record
 from resonance.store.keyspace import Field, Guard, Hash, HashIs, Keyspace, Text
 
 _ATTEMPTS = 32
@@ -55,13 +57,7 @@ class PolicyRecord:
         """None when there is no record. Raises :class:`StoreDamaged`."""
         if text is None:
             return None
-        try:
-            raw: dict[str, Any] = json.loads(text)
-            if raw.pop("v") != 1:
-                raise StoreDamaged(f"{where}: format is newer than this version reads (1). Upgrade the agent.")
-            return cls(**{**raw, "live": tuple(raw["live"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"{where}: not a policy record ({type(error).__name__})") from error
+        return read_record(text, cls, where=where, what="a policy record", version=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +86,25 @@ def read_workload(keyspace: Keyspace, keys: WorkloadKeys) -> WorkloadRecord:
     """Read slots, policy and who waits, as of one instant."""
     seen = keyspace.read([Hash(keys.slots), Text(keys.policy), Hash(keys.waiting)])
     raw = seen.hash(0)
-    slots = {name.decode(): SlotRecord.from_json(name.decode(), text) for name, text in raw.items()}
+    slots = {name: SlotRecord.from_json(name, text) for name, text in named(raw, keys.slots).items()}
     policy = PolicyRecord.from_json(seen.text(1), where=keys.policy)
-    waiting = {uid.decode(): json.loads(text) for uid, text in seen.hash(2).items()}
+    waiting = dict(_waiting(seen.hash(2), keys.waiting))
     return WorkloadRecord(slots, raw, policy, waiting, seen.at_ms)
+
+
+def named(raw: Mapping[bytes, bytes], where: str) -> dict[str, bytes]:
+    """A hash whose fields are names. Raises :class:`StoreDamaged`."""
+    try:
+        return {name.decode(): text for name, text in raw.items()}
+    except UnicodeDecodeError as error:
+        raise StoreDamaged(f"{where}: a field's name is not UTF-8") from error
+
+
+def _waiting(raw: Mapping[bytes, bytes], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Who waits; an entry that cannot be read tells nobody anything, and must not keep others from their claims."""
+    for uid, text in raw.items():
+        with contextlib.suppress(StoreDamaged, UnicodeDecodeError):
+            yield uid.decode(), read_part(text, dict[str, Any], where=where, what="an entry", given={})
 
 
 def claim(keyspace: Keyspace, keys: WorkloadKeys, who: Claimant) -> Claim | Wait:
