@@ -9,7 +9,7 @@ from resonance.controller.control import Control
 from resonance.controller.policy import PolicyLoop
 from resonance.model.errors import StoreRefused
 from resonance.model.report import Outcome
-from resonance.store.workload import write_policy
+from resonance.store.workload import PolicyRecord, write_policy
 from tests.controller.builders import head, report
 from tests.controller.stage import NAMESPACE, WEB, Stage, same_pod, until
 
@@ -409,6 +409,28 @@ def test_a_deleted_policy_leaves_a_tombstone_and_its_data() -> None:
         control = asyncio.create_task(Control(stage.tools).run())
         await until("the agents are told", lambda: stage.record() is not None)
         stage.world.drop_policy(WEB, "uid-web")
+        await until("a tombstone stands", lambda: (each := stage.record()) is not None and each.deleted)
+        control.cancel()
+        await asyncio.gather(control, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_a_policy_that_was_deleted_while_the_operator_was_away_is_buried_by_its_pods() -> None:
+    stage = Stage()
+    agent = {
+        "name": "resonance-agent",
+        "env": [
+            {"name": "RESONANCE_POLICY_UID", "value": "uid-web"},
+            {"name": "RESONANCE_PREFIX", "value": "resonance"},
+        ],
+    }
+    volume = {"name": "resonance-store", "secret": {"secretName": "resonance-redis"}}
+    stage.pod("web-0", injected=True, spec={"initContainers": [agent], "volumes": [volume]})
+    write_policy(stage.keyspace, stage.keys(), PolicyRecord("cluster-1", "uid-web", 1, 10_000))
+
+    async def story() -> None:
+        control = asyncio.create_task(Control(stage.tools).run())
         await until("a tombstone stands", lambda: (each := stage.record()) is not None and each.deleted)
         control.cancel()
         await asyncio.gather(control, return_exceptions=True)

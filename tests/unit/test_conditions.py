@@ -178,7 +178,7 @@ CHANGES: list[tuple[str, Facts, str, str, str, str]] = [
         "Protected",
         "False",
         "Quarantined",
-        "kubectl resonance accept inc-9",
+        "process inc-9 started without",
     ),
     (
         "no proof",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from resonance.controller.burial import Grave, bury, orphans
 from resonance.controller.policy import PolicyLoop, Tools
 from resonance.model.resource import Name
 
@@ -18,6 +19,7 @@ class Control:
         self._tools = tools
         self._running: dict[Name, tuple[PolicyLoop, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._buried: set[str] = set()
         self._changed: set[str] = set()
         self._woken = asyncio.Event()
         tools.world.when_changed(self._wake)
@@ -28,7 +30,7 @@ class Control:
 
     async def run(self) -> None:
         """Until cancelled. An end of this is an end of the operator."""
-        self._changed |= {each.name.namespace for each in self._tools.world.policies()}
+        self._changed |= self._tools.world.namespaces()
         try:
             while True:
                 self._woken.clear()
@@ -58,14 +60,25 @@ class Control:
             else:
                 self._running[name][0].wake()
 
+        for grave in orphans(self._tools.world.pods(namespace), wanted):
+            self._bury_later(grave, None)
+
     def _end(self, loop: PolicyLoop, task: asyncio.Task[None]) -> None:
         task.cancel()
         self._tools.metrics.forget(loop.name)
-        ending = asyncio.create_task(self._bury(loop, task), name=f"bury {loop.name}")
+        grave = loop.grave()
+        if grave is not None:
+            self._bury_later(grave, task)
+
+    def _bury_later(self, grave: Grave, after: asyncio.Task[None] | None) -> None:
+        if grave.uid in self._buried:
+            return
+        self._buried.add(grave.uid)
+        ending = asyncio.create_task(self._bury(grave, after), name=f"bury {grave.name}")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    @staticmethod
-    async def _bury(loop: PolicyLoop, task: asyncio.Task[None]) -> None:
-        await asyncio.gather(task, return_exceptions=True)
-        await loop.bury()
+    async def _bury(self, grave: Grave, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.gather(after, return_exceptions=True)
+        await bury(grave, self._tools.stores)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from resonance.controller.adoption import Adoption, Means
 from resonance.controller.api import ApiFailed
+from resonance.controller.burial import Grave
 from resonance.controller.duty import Holding, decide_record, doubtful, holdings, other_cluster, wanted_of
 from resonance.controller.metrics import Metrics
 from resonance.controller.observe import WorkloadSeen, join, look, selected
@@ -44,7 +45,7 @@ from resonance.model.pod import IDENTITY_OF_KIND, Injection, Pod
 from resonance.model.resource import Name, Policy, Rejected
 from resonance.store.health import judge
 from resonance.store.keyspace import Keyspace
-from resonance.store.workload import read_slot, release, stop_waiting, write_policy
+from resonance.store.workload import release, stop_waiting, write_policy
 
 LONGEST_S = 10.0
 SHORTEST_S = 0.25
@@ -54,7 +55,6 @@ UNSETTLED_S = 2.0
 UNSETTLED_FOR_S = 60.0
 SUSPECT_S = 30.0
 """How often a pod that should report and does not is looked up, lest it is a ghost of a missed deletion."""
-BURY_S, BURY_ATTEMPTS = 5.0, 120
 log = logging.getLogger(__name__)
 
 
@@ -393,29 +393,11 @@ class PolicyLoop:
 
     # ----------------------------------------------------------------------------------------------------------- ending
 
-    async def bury(self) -> None:
-        """The policy is gone: leave a tombstone for its agents. Its data stays. Given up after ten minutes."""
-        policy = self._policy
-        if policy is None:
-            return
-        for _ in range(BURY_ATTEMPTS):
-            store = await self._tools.stores.get(self.name.namespace, policy.secret)
-            if isinstance(store, Store):
-                try:
-                    await asyncio.to_thread(_write_tombstones, store, list(self._keys.values()), self.uid)
-                except StoreError as error:
-                    log.warning("tombstone_delayed", extra={"policy": str(self.name), "detail": str(error)})
-                else:
-                    log.info("policy_deleted", extra={"policy": str(self.name), "workloads": sorted(self._keys)})
-                    return
-            await asyncio.sleep(BURY_S)
-
-
-def _write_tombstones(store: Keyspace, workloads: Sequence[WorkloadKeys], uid: str) -> None:
-    for keys in workloads:
-        _, record = read_slot(store, keys, "")
-        if record is not None and record.policy_uid == uid and not record.deleted:
-            write_policy(store, keys, replace(record, deleted=True))
+    def grave(self) -> Grave | None:
+        """What is to be told to whom once the policy is gone; None if nobody was ever told anything."""
+        if self._policy is None:
+            return None
+        return Grave(self.name, self.uid, self._policy.secret, tuple(self._keys.values()))
 
 
 def _identity(policy: Policy, workload: str) -> Identity | None:

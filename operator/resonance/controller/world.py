@@ -125,6 +125,10 @@ class World:
         """Every policy, of one namespace or of all."""
         return [each for name, each in self._policies.items() if namespace in (None, name.namespace)]
 
+    def namespaces(self) -> set[str]:
+        """Every namespace with a pod or a policy."""
+        return {name.namespace for name in self._policies} | set(self._pods)
+
     def policy(self, name: Name) -> Policy | Rejected | None:
         """One policy."""
         return self._policies.get(name)

@@ -351,7 +351,7 @@ def _protected(facts: Facts) -> Condition:
     if aside:
         name, incarnation = aside[0]
         text = f"{name}: process {incarnation} started without its member's state; its captures are put aside"
-        step = f"fix the app's restore and restart it, or: kubectl resonance accept {incarnation}"
+        step = "fix the app's restore and restart it, or let this process go on as docs/status.md tells"
         return Condition(Type.PROTECTED, Is.FALSE, str(Outcome.QUARANTINED), f"{text}. Next: {step}.")
     silent = [name for name, report in reports if report.incarnation and not report.proven]
     if silent:

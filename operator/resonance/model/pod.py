@@ -16,6 +16,7 @@ from typing import Any
 from resonance.model.claim import Identity
 
 AGENT = "resonance-agent"
+STORE_VOLUME = "resonance-store"
 POLICY_MARK = "resonance.dev/policy"
 WORKLOAD_MARK = "resonance.dev/workload"
 IDENTITY_MARK = "resonance.dev/identity"
@@ -48,6 +49,15 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an injected pod carries of its policy, enough to find its keys when the policy is gone."""
+
+    policy_uid: str
+    prefix: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One pod. ``kind`` and ``workload_name`` name what its state is kept under; ``mark`` is the policy that injected
     it.
@@ -68,6 +78,7 @@ class Pod:
     terminating: bool = False
     injection: Injection = Injection.OLDER_THAN_POLICY
     mark: str = ""
+    origin: Origin | None = None
     containers: tuple[Container, ...] = ()
     default_container: str = ""
 
@@ -130,6 +141,7 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         terminating="deletionTimestamp" in meta,
         injection=_injection(spec, annotations),
         mark=annotations.get(POLICY_MARK, ""),
+        origin=_origin(spec),
         containers=tuple(
             Container(each["name"], running.get(each["name"], ""), _own_prestop(each))
             for each in spec.get("containers") or ()
@@ -157,6 +169,17 @@ def _injection(spec: Mapping[str, Any], annotations: Mapping[str, str]) -> Injec
     if "kubernetes.io/config.mirror" in annotations:
         return Injection.MIRROR
     return Injection.HOST_NETWORK if spec.get("hostNetwork") else Injection.OLDER_THAN_POLICY
+
+
+def _origin(spec: Mapping[str, Any]) -> Origin | None:
+    agent: Mapping[str, Any] = next(
+        (each for each in spec.get("initContainers") or () if each.get("name") == AGENT), {}
+    )
+    env = {each["name"]: each.get("value", "") for each in agent.get("env") or ()}
+    volumes = {each["name"]: each for each in spec.get("volumes") or ()}
+    secret = (volumes.get(STORE_VOLUME, {}).get("secret") or {}).get("secretName", "")
+    uid, prefix = env.get("RESONANCE_POLICY_UID", ""), env.get("RESONANCE_PREFIX", "")
+    return Origin(uid, prefix, secret) if uid and prefix and secret else None
 
 
 def _running_id(status: Mapping[str, Any]) -> str:
