@@ -1,14 +1,18 @@
 """Reading the state out of a live process: one HTTP GET, bounded in time and size (docs/contract.md).
 
-One connection is kept open; a request that meets a connection which the app has closed meanwhile is sent once more,
-which is safe for a GET. A certificate of the app is not verified, as the kubelet's probes do not either: the peer is
-named by the pod's own address.
+The timeout bounds the whole answer: a socket's own timeout begins anew with each byte, so a timer ends the connection
+of an app that trickles. One connection is kept open; a request that meets a connection which the app has closed
+meanwhile is sent once more, which is safe for a GET. A certificate of the app is not verified, as the kubelet's
+probes do not either: the peer is named by the pod's own address.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -55,6 +59,8 @@ class HttpSource:
         self._max_bytes = max_bytes
         self._timeout = timeout.total_seconds()
         self._connections = 0
+        self._socket: socket.socket | None = None
+        self._late = False
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -68,6 +74,23 @@ class HttpSource:
 
     def read(self, etag: str | None) -> Export:
         """One GET. ``StateTooLarge`` stops reading at ``maxBytes``; ``SourceNotReady`` for 503."""
+        self._late = False
+        timer = threading.Timer(self._timeout, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._read(etag)
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        """In the timer's thread: whoever waits for the app's next byte wakes up."""
+        self._late = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _read(self, etag: str | None) -> Export:
         reused = self._connection.sock is not None
         try:
             return self._get(etag)
@@ -76,7 +99,7 @@ class HttpSource:
             stale = reused and isinstance(
                 error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError
             )
-            if not stale:
+            if not stale or self._late:
                 raise self._failed(error) from error
         try:
             return self._get(etag)
@@ -85,13 +108,16 @@ class HttpSource:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> CaptureFailed:
-        why = "timed out" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+        late = self._late or isinstance(error, TimeoutError)
+        why = f"timed out after {self._timeout:g} s" if late else (str(error) or type(error).__name__)
         return CaptureFailed(f"GET {self.url}: {why}. Check spec.source.http and that the app serves its state there.")
 
     def _get(self, etag: str | None) -> Export:
         headers = {"Accept": "application/json"} | ({"If-None-Match": etag} if etag else {})
         if self._connection.sock is None:
+            self._connection.connect()
             self._connections += 1
+            self._socket = self._connection.sock
         self._connection.request("GET", self._path, headers=headers)
         answer = self._connection.getresponse()
         if answer.status == http.client.NOT_MODIFIED and etag:
@@ -113,6 +139,8 @@ class HttpSource:
             out += piece
             if len(out) > limit:
                 self._too_large(len(out))
+        if self._late:
+            raise http.client.HTTPException("late")
         if answer.length:
             self.close()
             raise CaptureFailed(f"GET {self.url}: the answer was cut {answer.length} bytes early.")

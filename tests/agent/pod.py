@@ -148,6 +148,11 @@ class Pod(AbstractContextManager["Pod"]):
         lines = [line for line in (self.page("/metrics") or "").splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
+    def cpu_seconds(self) -> float:
+        """What the sidecar has used of the processor."""
+        fields = Path(f"/proc/{self.agents[-1].pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def output(self) -> str:
         """Everything the agent's containers wrote."""
         return self._output.read_text()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,30 @@ from tests.apps.process import eventually
 from tests.redis_server import TlsRedis
 
 pytestmark = pytest.mark.redis
+
+
+@contextlib.contextmanager
+def trickling(port: int) -> Iterator[None]:
+    """An app that sends its export one byte at a time."""
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.05):
+                    self.wfile.write(b" ")
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+            server.shutdown()
 
 
 def test_each_interval_the_newest_state_is_in_redis_and_in_the_file(
@@ -289,6 +317,26 @@ def test_the_port_being_taken_does_not_stop_the_captures(redis: TlsRedis, namesp
         app = second.start_app()
         second.until_event("port_not_open")
         store.until_saved(app.export().content, "web-1")
+
+
+def test_a_sidecar_with_nothing_to_do_sleeps(redis: TlsRedis, namespace: str, store: Store) -> None:
+    with Pod(redis.secret, namespace) as pod:
+        pod.start()
+        pod.until_event("capture", outcome="Saved")
+        for deleted in (False, True):
+            store.say(deleted=deleted, every_ms=1000)
+            pod.until_event("policy_heard", deleted=deleted)
+            began, used = time.monotonic(), pod.cpu_seconds()
+            eventually(lambda since=began: time.monotonic() - since > 2)  # type: ignore[misc]
+            assert pod.cpu_seconds() - used < 0.5
+
+
+def test_an_export_that_trickles_is_given_up_in_time(redis: TlsRedis, namespace: str) -> None:
+    with Pod(redis.secret, namespace, RESONANCE_TIMEOUT="1s") as pod, trickling(pod.app_port):
+        assert pod.restore() == 0
+        pod.serve()
+        event = pod.until_event("capture", outcome="CaptureFailed")
+        assert "timed out after 1 s" in event["message"]
 
 
 def test_the_sidecar_is_small(

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from resonance.model.report import GOOD
 from tests.agent.pod import Pod, Store
 from tests.apps.process import eventually
 from tests.redis_server import TlsRedis
@@ -86,6 +87,9 @@ def test_changes_after_the_flush_are_captured_until_the_port_closes(
         assert pod.end_agent() == 0
         assert pod.events("ended")[0]["outcome"] == "Flushed"
         assert store.state() == state
+        report = store.report()
+        assert report is not None
+        assert (report.flush, report.outcome in GOOD, report.message) == ("Flushed", True, "")
 
 
 def test_an_app_that_outlives_its_grace_period_is_captured_once_more(

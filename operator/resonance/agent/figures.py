@@ -73,7 +73,7 @@ class Page:
         for name, text, counted in (
             ("resonance_snapshot_saves", "Captures by how they ended", seen.saves),
             ("resonance_restores", "Starts of this pod by how they went", seen.restores),
-            ("resonance_flush", "Shutdowns by how they ended", seen.flushes),
+            ("resonance_flush", "Flushes by how they ended", seen.flushes),
         ):
             family = CounterMetricFamily(name, text, labels=["outcome"])
             for outcome, count in sorted(counted.items()):

@@ -86,6 +86,7 @@ class _Due:
     health: int = 0
     final: int = 0
     fast: int = 0
+    hand_over: int = 0
 
 
 class Keeper:
@@ -122,6 +123,7 @@ class Keeper:
         self._flush_began: int | None = None
         self._flushed = False
         self._final_saved = False
+        self._last_good = Outcome.SAVED
         self._same_process_at: int | None = None
         self._spoken: tuple[str, ...] = ()
         self._store_spoken = ""
@@ -174,24 +176,31 @@ class Keeper:
             self._log.warning("store_changed", store=self._store.address)
             self._session.lose_member()
 
-    def _poll(self) -> None:
-        """Read what the operator and other pods say to us. The store away: what was said last holds."""
+    def _poll(self) -> bool:
+        """Read what the operator and other pods say to us; True if a hand-over was captured for one of them.
+
+        The store away: what was said last holds.
+        """
         now = self._now()
         slot = self._settings.identity is Identity.SLOT
         self._due.poll = now + (SLOT_POLL_MS if slot else self._every)
         try:
             polled = self._session.poll()
         except StoreError:
-            return
+            return False
         finally:
             self._say_store()
         self._heed(polled.policy)
         if polled.lost and not self._deleted:
             self._session.lose_member()
-        if polled.asked_to_hand_over and not self._idle:
-            self._log.info("hand_over_asked", member=self._session.member)
-            self._started = now
-            self._concluded(self._session.hand_over(), now)
+        if not polled.asked_to_hand_over or self._idle or now < self._due.hand_over:
+            return False
+        self._started = self._now()
+        report = self._session.hand_over()
+        self._due.hand_over = self._now() + max(SLOT_POLL_MS, 4 * self._session.capture_ms)
+        self._log.info("hand_over_asked", member=self._session.member, outcome=report.outcome)
+        self._concluded(report, self._started)
+        return True
 
     def _heed(self, policy: PolicyRecord | None) -> None:
         before = self._policy
@@ -233,12 +242,12 @@ class Keeper:
     # ------------------------------------------------------------------------------------------------------- running
 
     def _run(self, now: int) -> int:
-        if self._idle:
-            return now + self._every
         if now >= self._due.final:
             self._due.final = now + FINAL_MS
-            if self._fresh_final() is not None and not self._door.is_open():
+            if not self._idle and self._fresh_final() is not None and not self._door.is_open():
                 self._commit_final()
+        if self._idle:
+            return now + self._every
         suspended = self._policy is not None and self._policy.suspend
         seen = Observed(
             now=now,
@@ -271,7 +280,8 @@ class Keeper:
         """One turn. The policy is read first, so that a suspended or deleted one is not captured against its will."""
         now = self._now()
         if self._started is None or now >= self._due.poll - SLOT_POLL_MS // 2:
-            self._poll()
+            if self._poll() and self.phase is Phase.RUNNING:
+                return self._session.report
             if self._idle or (self.phase is Phase.RUNNING and self._policy is not None and self._policy.suspend):
                 self._started = now
                 return self._session.report
@@ -305,6 +315,8 @@ class Keeper:
         figures.quarantined = bool(report.quarantined)
         figures.good_at_ms = good.steady_ms if good is not None else -1
         figures.gap_ms, figures.state_bytes = report.gap_ms, report.state_bytes
+        if report.outcome in GOOD:
+            self._last_good = report.outcome
         if report.outcome in GOOD and self._flush_began is not None and began >= self._flush_began:
             self._flushed = True
         self._say_store()
@@ -354,6 +366,7 @@ class Keeper:
             self._store.try_now()
         report = self._capture()
         self._due.fast = self._now() + FAST_MS
+        self._figures.flushes[Outcome.FLUSHED if report.outcome in GOOD else Outcome.TIMED_OUT] += 1
         if report.outcome in GOOD:
             return Flushed(Outcome.FLUSHED, report.id)
         return Flushed(report.outcome, report.id, report.message)
@@ -423,6 +436,8 @@ class Keeper:
         if not self._idle:
             outcome = self._last_words()
             self._session.report = replace(self._session.report, flush=outcome)
+            if outcome in {Outcome.FINAL, Outcome.FLUSHED}:  # that its port is closed by now is as it should be
+                self._session.report = replace(self._session.report, outcome=self._last_good, message="")
             self._session.send_report()
         self._figures.flushes[outcome] += 1
         try:
