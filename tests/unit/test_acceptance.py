@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tests.controller.builders import pod, policy, policy_object
 
-from resonance.model.acceptance import decide_acceptance
+from resonance.model.acceptance import decide_acceptance, overlaps
 from resonance.model.resource import Name, Rejected, Selector, parse_policy
 
 EARLY = policy("early")
@@ -29,6 +29,28 @@ def test_a_pod_that_both_select_belongs_to_the_earlier() -> None:
     refused = decide_acceptance([EARLY, later], [both])
     assert refused["uid-later"].reason == "Overlaps"
     assert "pod web-0" in refused["uid-later"].message
+
+
+def test_a_workload_that_both_select_belongs_to_the_earlier_while_no_pod_of_it_is_there() -> None:
+    later = policy("later", created=LATER, selector=BACK)
+    refused = decide_acceptance([EARLY, later], [], {"StatefulSet.web": {"app": "web", "tier": "back"}})
+    assert "policy early also selects the pods of StatefulSet.web" in refused["uid-later"].message
+
+
+def test_what_was_accepted_stays_so_when_a_workload_comes_that_both_select() -> None:
+    later = policy("later", created=LATER, selector=BACK)
+    templates = {"StatefulSet.web": {"app": "web", "tier": "back"}}
+    both = frozenset({"uid-early", "uid-later"})
+    assert decide_acceptance([EARLY, later], [], templates, both) == {}
+    said = overlaps(later, [EARLY], [], templates)
+    assert said is not None
+    assert "StatefulSet.web: new pods that both select are refused" in said.message
+    assert overlaps(later, [EARLY], [], {"StatefulSet.web": {"app": "web"}}) is None
+
+
+def test_an_older_policy_that_was_not_accepted_does_not_displace_one_that_was() -> None:
+    later = policy("later", created=LATER)
+    assert list(decide_acceptance([EARLY, later], [], standing=frozenset({"uid-later"}))) == ["uid-early"]
 
 
 def test_a_pod_that_is_over_is_nobodys() -> None:

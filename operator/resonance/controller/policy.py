@@ -27,22 +27,14 @@ from resonance.controller.observe import WorkloadSeen, join, look, selected
 from resonance.controller.stores import Store, Stores, said_of
 from resonance.controller.verify import Verifier
 from resonance.controller.world import World
-from resonance.model.acceptance import Said, decide_acceptance
+from resonance.model.acceptance import Said, decide_acceptance, overlaps
 from resonance.model.claim import Identity
-from resonance.model.conditions import (
-    AgentSettings,
-    Facts,
-    Status,
-    StoreFacts,
-    decide_write,
-    status_of,
-    told_by,
-    transitions,
-)
 from resonance.model.errors import StoreError, StoreRefused
+from resonance.model.facts import AgentSettings, Facts, StoreFacts
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.pod import IDENTITY_OF_KIND, Injection, Pod
 from resonance.model.resource import Name, Policy, Rejected
+from resonance.model.status import Status, decide_write, status_of, told_by, transitions
 from resonance.store.health import judge
 from resonance.store.keyspace import Keyspace
 from resonance.store.workload import release, stop_waiting, write_policy
@@ -152,7 +144,7 @@ class PolicyLoop:
         policy = world.policy(self.name)
         if policy is None or policy.uid != self.uid:
             return
-        refusal = decide_acceptance(world.policies(self.name.namespace), world.pods(self.name.namespace)).get(self.uid)
+        refusal = self._refusal()
         if isinstance(policy, Rejected) or refusal is not None:
             await self._adoption.stop()
             await self._show(Facts(policy, self._tools.agent, self._tools.wall(), refusal))
@@ -162,6 +154,11 @@ class PolicyLoop:
             await self._show(Facts(policy, self._tools.agent, self._tools.wall(), None, self._warnings(policy)))
         refusal = await self._work(policy)
         await self._show(self._facts(policy, refusal))
+
+    def _refusal(self) -> Said | None:
+        world, namespace = self._tools.world, self.name.namespace
+        pods, templates, standing = world.pods(namespace), world.templates(namespace), world.standing(namespace)
+        return decide_acceptance(world.policies(namespace), pods, templates, standing).get(self.uid)
 
     # ---------------------------------------------------------------------------------------------------------- working
 
@@ -360,7 +357,10 @@ class PolicyLoop:
     def _warnings(self, policy: Policy) -> tuple[Said, ...]:
         world, namespace = self._tools.world, self.name.namespace
         meant = selected(policy, world.pods(namespace))
-        out = []
+        standing = world.standing(namespace) - {self.uid}
+        others = [each for each in world.policies(namespace) if isinstance(each, Policy) and each.uid in standing]
+        overlap = overlaps(policy, others, world.pods(namespace), world.templates(namespace))
+        out = [overlap] if overlap is not None else []
         surging = sorted(
             each.key for each in world.workloads(namespace) if each.surges and policy.selects(namespace, each.labels)
         )

@@ -137,6 +137,22 @@ class World:
         """The policy's status as it was last seen."""
         return self._statuses.get(name, {})
 
+    def standing(self, namespace: str) -> frozenset[str]:
+        """The uids of the policies whose status says that they are accepted as they are now."""
+        return frozenset(
+            each.uid
+            for each in self.policies(namespace)
+            if self.status(each.name).get("observedGeneration") == each.generation
+            and any(
+                said["type"] == "Accepted" and said["status"] == "True"
+                for said in self.status(each.name).get("conditions") or ()
+            )
+        )
+
+    def templates(self, namespace: str) -> Mapping[str, Mapping[str, str]]:
+        """The labels that the pods of each workload get."""
+        return {each.key: each.labels for each in self.workloads(namespace)}
+
     def pods(self, namespace: str) -> list[Pod]:
         """Every pod of a namespace."""
         return list(self._pods.get(namespace, {}).values())
