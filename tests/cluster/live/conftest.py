@@ -3,7 +3,6 @@
 from collections.abc import Generator, Iterator
 
 import pytest
-
 from tests.cluster.live.installation import Installation
 from tests.cluster.live.stage import Stage, staged
 from tests.lab import Lab

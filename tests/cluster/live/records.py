@@ -115,6 +115,15 @@ class Member:
             state,
         )
 
+    def newer(self, seq: int) -> Callable[[], Snapshot | None]:
+        """Ask for a head after `seq`."""
+
+        def ask() -> Snapshot | None:
+            found = self.snapshot()
+            return found if found is not None and found.seq > seq else None
+
+        return ask
+
     def slot(self) -> dict[str, Any]:
         """The record of who holds the member; empty when there is none."""
         found: Any = self.records.client.hget(f"{self.root}:slots", self.name)

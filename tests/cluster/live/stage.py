@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import redis
 import requests
 import yaml
-
 from tests.cluster.builders import policy
 from tests.cluster.live.api import Object
 from tests.cluster.live.installation import Installation, decoded, is_ready
@@ -144,9 +143,7 @@ class Stage:
 
     def put_secret(self, content: Mapping[str, str], name: str = "resonance-redis") -> None:
         """Make or change a Secret."""
-        self.apply(
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(content)}
-        )
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(content)})
 
     def protect(self, name: str = "web", **spec: Any) -> None:
         """Apply a policy for `app: <name>` with an interval of 1 s, and wait until new pods get the agent."""
@@ -160,7 +157,9 @@ class Stage:
 
         def injected() -> bool:
             answer = self.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", text=text)
-            return any(each["name"] == "resonance-agent" for each in json.loads(answer)["spec"].get("initContainers", []))
+            return any(
+                each["name"] == "resonance-agent" for each in json.loads(answer)["spec"].get("initContainers", [])
+            )
 
         eventually(f"pods of {app} to be injected", START, injected)
 
@@ -211,6 +210,14 @@ class Stage:
             return pod if pod is not None and is_ready(pod) and pod["metadata"]["uid"] != but else None
 
         return eventually(f"pod {name} to be ready", seconds, found)
+
+    def waiting(self, name: str, *, but: str = "") -> Object | None:
+        """The pod of that name, other than the one with uid `but`, if it is in its init hook; else None."""
+        pod = self.pod(name)
+        if pod is None or pod["metadata"]["uid"] == but:
+            return None
+        states = {each["name"]: each["state"] for each in pod["status"].get("initContainerStatuses", [])}
+        return pod if "running" in states.get("resonance-restore", {}) else None
 
     def ready_of(self, part: str, *, but: tuple[str, ...] = (), seconds: float = START) -> Object:
         """Wait until a pod of a workload, none of those with the uids `but`, is ready."""

@@ -1,10 +1,9 @@
 """The API server is away for a minute, or a node is cut off from it: snapshots and in-place restores go on."""
 
 import time
-from collections.abc import Callable
 
 from tests.cluster.live.network_app import assert_goes_on
-from tests.cluster.live.records import Member, Snapshot
+from tests.cluster.live.records import Snapshot
 from tests.cluster.live.stage import START, Life, Stage, eventually
 from tests.cluster.live.workloads import stateful_set
 from tests.lab import Cut
@@ -12,30 +11,20 @@ from tests.lab import Cut
 MINUTE = 60.0
 
 
-def newer(member: Member, seq: int) -> Callable[[], Snapshot | None]:
-    """Ask for a head after `seq`."""
-
-    def ask() -> Snapshot | None:
-        found = member.snapshot()
-        return found if found is not None and found.seq > seq else None
-
-    return ask
-
-
 def test_snapshots_and_restores_in_place_go_on_without_an_api_server(stage: Stage) -> None:
     lab = stage.installation.lab
     stage.protect()
     stage.apply(stateful_set("web", "--tick-ms=250", replicas=2))
     calm, crashing = (stage.of_stateful_set(stage.ready(name)) for name in ("web-0", "web-1"))
-    seen = eventually("a first snapshot", START, newer(calm.member, 0))
-    eventually("a first snapshot", START, newer(crashing.member, 0))
+    seen = eventually("a first snapshot", START, calm.member.newer(0))
+    eventually("a first snapshot", START, crashing.member.newer(0))
     uids = (calm.uid, crashing.uid)
     lab.kill("apiserver")
     began = time.monotonic()
     try:
         assert_a_crash_restores(crashing)
         while time.monotonic() - began < MINUTE:
-            last, seen = seen, eventually("the head to move on", 10, newer(calm.member, seen.seq))
+            last, seen = seen, eventually("the head to move on", 10, calm.member.newer(seen.seq))
             assert_goes_on(last.state, seen.state)
         assert_a_crash_restores(crashing)
     finally:
@@ -43,7 +32,7 @@ def test_snapshots_and_restores_in_place_go_on_without_an_api_server(stage: Stag
         lab.wait_until_ready()
         stage.installation.wait_for_operator()
     for life, uid in zip((calm, crashing), uids, strict=True):
-        head = eventually("the head to move on", START, newer(life.member, 0))
+        head = eventually("the head to move on", START, life.member.newer(0))
         assert_goes_on(head.state, life.app.export().state)
         assert stage.ready(life.name)["metadata"]["uid"] == uid
         assert head.line == head.id.rpartition(".")[0]
@@ -59,7 +48,7 @@ def assert_a_crash_restores(web: Life) -> None:
     now = web.next_process(before)
     assert_goes_on(head.state, now.state)
     assert now.line == head.line
-    later = eventually("the new process to be saved", START, newer(web.member, head.seq))
+    later = eventually("the new process to be saved", START, web.member.newer(head.seq))
     assert later.line == head.line
 
 
@@ -73,7 +62,7 @@ def test_a_pod_on_a_cut_off_node_cannot_overwrite_its_successor(stage: Stage) ->
     stage.apply(workload)
     old = stage.of_stateful_set(stage.ready("web-0"))
     assert old.pod["spec"]["nodeName"] == away
-    head = eventually("a first snapshot", START, newer(old.member, 0))
+    head = eventually("a first snapshot", START, old.member.newer(0))
     lab.cut(away, Cut.APISERVER)
     try:
         eventually("the node to be given up", START, lambda: is_given_up(stage, away))
@@ -87,14 +76,14 @@ def test_a_pod_on_a_cut_off_node_cannot_overwrite_its_successor(stage: Stage) ->
         tip = eventually("the old pod to be kept aside", START, lambda: new.member.tip(old.uid))
         later = eventually("the old pod to write on", START, lambda: _later(new.member.tip(old.uid), tip["seq"]))
         assert later["writer"] == old.uid
-        head = eventually("the newcomer to write on", START, newer(new.member, mine.seq))
+        head = eventually("the newcomer to write on", START, new.member.newer(mine.seq))
         assert head.owner == new.uid
         assert_goes_on(mine.state, head.state)
         assert old.app.export().incarnation != new.app.export().incarnation, "both lived all the time"
     finally:
         lab.heal(away)
     eventually("the old pod's end", START, lambda: _is_gone(old))
-    last = eventually("the newcomer to write on", START, newer(new.member, head.seq))
+    last = eventually("the newcomer to write on", START, new.member.newer(head.seq))
     assert_goes_on(head.state, last.state)
     assert last.owner == new.uid
 

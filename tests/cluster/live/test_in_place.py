@@ -6,7 +6,6 @@ One StatefulSet of three: each test breaks another pod of it.
 from collections.abc import Iterator
 
 import pytest
-
 from tests.cluster.live.installation import Installation
 from tests.cluster.live.network_app import assert_goes_on, assert_same
 from tests.cluster.live.stage import AWAY, START, Life, Stage, eventually, staged

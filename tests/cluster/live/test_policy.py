@@ -4,7 +4,7 @@ import time
 
 from tests.cluster.builders import policy
 from tests.cluster.live.network_app import assert_goes_on, assert_same
-from tests.cluster.live.stage import START, Stage, eventually
+from tests.cluster.live.stage import Stage
 from tests.cluster.live.workloads import bare_pod, deployment, stateful_set
 
 PROMPT = 10.0  # seconds in which a user expects kubectl to return
@@ -112,16 +112,21 @@ def test_a_policy_is_deleted_at_once_while_the_operator_is_away(stage: Stage) ->
 
 def test_of_two_overlapping_policies_the_later_one_is_not_accepted(stage: Stage) -> None:
     stage.protect()
-    stage.apply(policy("second", selector={"matchLabels": {"part": "web", "app": None}}))
     stage.apply(stateful_set())
-    said = stage.condition("Accepted", "False", policy="second")
-    assert "web" in said["message"]
-    assert said["reason"] == "Overlaps"
     web = stage.of_stateful_set(stage.ready("web-0"))
-    before, _ = web.acknowledged()
-    stage.kubectl("delete", "rsnap", "web")
-    stage.condition("Accepted", "True", policy="second")
-    assert_same(before.state, web.app.export().state)
+    before, head = web.acknowledged()
+    stage.apply(policy("second", selector={"matchLabels": {"part": "web", "app": None}}))
+    said = stage.condition("Accepted", "False", policy="second")
+    assert said["reason"] == "Overlaps"
+    assert "policy web also selects pod web-0; change one of the two selectors" in said["message"]
+    assert "Overlaps" in stage.kubectl("get", "rsnap", "second")
+    stage.kubectl("delete", "pod", "web-0", "--wait=false")
+    again = stage.of_stateful_set(stage.ready("web-0", but=web.uid))
+    assert again.pod["metadata"]["annotations"]["resonance.dev/policy"] == "web"
+    assert_same(before.state, again.app.export().state)
+    again.app.tick()
+    assert again.saved(again.app.export()).line == head.line
+    assert stage.member("StatefulSet.web", "web-0", "second").slots() == {}, "nothing is kept for the second"
 
 
 def test_pods_of_others_are_untouched(stage: Stage) -> None:
@@ -149,11 +154,8 @@ def test_pods_of_others_are_untouched(stage: Stage) -> None:
         assert containers(pod) == {"network"}
         assert not any(key.startswith("resonance") for key in pod["metadata"].get("annotations", {}))
         assert not any("resonance" in each["name"] for each in pod["spec"].get("volumes", []))
-    keys: set[str] = set()
-    eventually("the operator to have looked at them", START, lambda: stage.condition("Current", "True"))
-    for cursor in stage.records.client.hkeys(f"{web.member.root}:slots"):  # type: ignore[union-attr]
-        keys.add(cursor.decode())
-    assert keys == {"web-0"}
+    stage.condition("Current", "True")
+    assert set(web.member.slots()) == {"web-0"}
     for kind, name in (("Job", "batch"), ("Robot", "r2"), ("StatefulSet", "else"), ("Pod", "owned")):
         member = stage.member(f"{kind}.{name}", "any")
         assert member.slots() == {}, f"nothing is kept for {kind} {name}"

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from tests.cluster.live.installation import Installation
 from tests.cluster.live.network_app import App, Exported, assert_goes_on, assert_same
 from tests.cluster.live.records import Snapshot
@@ -85,7 +84,9 @@ def test_what_the_old_pod_of_a_surge_changes_after_the_hand_over_is_kept_as_a_ti
         workloads.kubectl("rollout", "restart", "deployment/wave")
         newcomer = workloads.of_deployment(workloads.ready_of("wave", but=(old.uid,)))
         now = newcomer.app.export()
-        eventually("the old pod to end", START, lambda: all(p["metadata"]["uid"] != old.uid for p in workloads.pods("wave")))
+        eventually(
+            "the old pod to end", START, lambda: all(p["metadata"]["uid"] != old.uid for p in workloads.pods("wave"))
+        )
     assert now.tick >= before.tick, "the newcomer never begins with less than was acknowledged before the roll-out"
     assert_goes_on(before.state, now.state)
     newcomer.app.tick()

@@ -1,13 +1,15 @@
 """What a user sees who wrote a wrong Secret: the reason and the remedy; pods wait, and start once it is right."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import trustme
-
 from tests.cluster.live.stage import START, Stage, eventually
 from tests.cluster.live.workloads import stateful_set
 
-SECRET_ARRIVES = 90.0  # seconds in which the kubelet brings a changed Secret into a pod (10 s here), and the agent looks again
+SECRET_ARRIVES = (
+    90.0  # seconds in which the kubelet brings a changed Secret into a pod (10 s here), and the agent looks again
+)
 
 
 def wrong_secrets(right: Mapping[str, str]) -> Mapping[str, tuple[dict[str, str | None], tuple[str, ...]]]:
@@ -16,7 +18,10 @@ def wrong_secrets(right: Mapping[str, str]) -> Mapping[str, tuple[dict[str, str 
     url = right["url"]
     return {
         "ca": ({"ca.crt": other}, ("certificate verify failed", "ca.crt")),
-        "password": ({"password": "wrong"}, ("WRONGPASS", "username and password")),
+        "password": (
+            {"password": "wrong"},
+            ("invalid username-password pair", "check the Secret's username and password"),
+        ),
         "no-password": ({"password": None}, ("password", "set a password")),
         "plain-url": ({"url": url.replace("rediss://", "redis://")}, ("url", "rediss://")),
         "host": (
@@ -35,7 +40,10 @@ def test_a_wrong_secret_is_said_with_its_remedy_and_pods_start_once_it_is_right(
         stage.apply(stateful_set(name, app=name))
     stage.protect("missing", store={"secretRef": {"name": "secret-missing"}}, schedule={"every": "2s"})
     stage.apply(stateful_set("missing", app="missing"))
-    everything = {**{name: words for name, (_, words) in wrong.items()}, "missing": ("secret-missing", "spec.store.secretRef")}
+    everything = {
+        **{name: words for name, (_, words) in wrong.items()},
+        "missing": ("secret-missing", "spec.store.secretRef"),
+    }
     for name, words in everything.items():
         said = stage.condition("StoreReachable", "False", policy=name)
         for word in words:
@@ -46,23 +54,12 @@ def test_a_wrong_secret_is_said_with_its_remedy_and_pods_start_once_it_is_right(
     for name in everything:
         line = next(each for each in table.splitlines() if each.split()[0] == name)
         assert stage.condition("StoreReachable", "False", policy=name)["reason"] in line, table
-    waiting = {name: eventually(f"{name} to wait", START, lambda name=name: waits(stage, f"{name}-0")) for name in everything}  # type: ignore[misc]
+    waiting = {name: eventually(f"{name} to wait", START, partial(stage.waiting, f"{name}-0")) for name in everything}
     for name in everything:
         stage.put_secret(stage.installation.secret, f"secret-{name}")
-    for name, uid in waiting.items():
+    for name, waited in waiting.items():
         pod = stage.ready(f"{name}-0", seconds=SECRET_ARRIVES)
-        assert pod["metadata"]["uid"] == uid, "the pod that waited is the one that starts"
+        assert pod["metadata"]["uid"] == waited["metadata"]["uid"], "the pod that waited is the one that starts"
         web = stage.of_stateful_set(pod, name)
         web.saved(web.app.export())
         stage.condition("StoreReachable", "True", policy=name, seconds=SECRET_ARRIVES)
-
-
-def waits(stage: Stage, name: str) -> str | None:
-    """The uid of a pod whose init hook runs and whose app has not been started."""
-    pod = stage.pod(name)
-    if pod is None:
-        return None
-    hooks = [each for each in pod["status"].get("initContainerStatuses", []) if each["name"] == "resonance-restore"]
-    return str(pod["metadata"]["uid"]) if hooks and "running" in hooks[0]["state"] else None
-
-

@@ -3,7 +3,7 @@
 Each test breaks a quickstart Redis of its own.
 """
 
-from tests.cluster.live.installation import is_ready
+from tests.cluster.live.api import Object
 from tests.cluster.live.network_app import assert_goes_on, assert_same
 from tests.cluster.live.stage import START, Stage, eventually
 from tests.cluster.live.workloads import stateful_set
@@ -25,21 +25,22 @@ def test_a_restarted_redis_keeps_every_acknowledged_snapshot(stage: Stage) -> No
         kept = {each["id"]: each["digest"] for each in web.member.manifests()}
         if restart == "process killed":
             stage.installation.lab.kill(f"{stage.namespace}/redis-0/redis")
-            within(START, "Redis to be down", lambda: not is_ready(stage.pod("redis-0") or redis))
-            stage.redis_ready()
+            within(START, "Redis to be restarted", lambda: restarts(stage.pod("redis-0")) == 1)
         else:
             stage.kubectl("delete", "pod", "redis-0", "--wait=false")
             stage.ready("redis-0", but=redis["metadata"]["uid"])
         found = eventually("Redis to answer", START, web.member.manifests)
         assert kept.items() <= {each["id"]: each["digest"] for each in found}.items()
         newest = max(each["seq"] for each in found)
-        moved = eventually("snapshots to go on", AGENT_LOOKS_AGAIN, lambda: _newer(web.member.snapshot(), newest))
+        moved = eventually("snapshots to go on", AGENT_LOOKS_AGAIN, web.member.newer(newest))
         assert_goes_on(moved.state, web.app.export().state)
     assert web.container("resonance-agent")["restartCount"] == 0
 
 
-def _newer(snapshot, seq):  # type: ignore[no-untyped-def]
-    return snapshot if snapshot is not None and snapshot.seq > seq else None
+def restarts(pod: Object | None) -> int:
+    """How often the first container of a pod was started again."""
+    count: int = pod["status"]["containerStatuses"][0]["restartCount"] if pod is not None else 0
+    return count
 
 
 def test_a_pod_that_starts_while_redis_is_away_waits_and_then_gets_its_state(stage: Stage) -> None:
@@ -51,15 +52,11 @@ def test_a_pod_that_starts_while_redis_is_away_waits_and_then_gets_its_state(sta
     stage.kubectl("scale", "statefulset/redis", "--replicas=0")
     eventually("Redis to be away", START, lambda: stage.pod("redis-0") is None)
     stage.kubectl("delete", "pod", "web-0", "--wait=false")
-    waiting = eventually(
-        "web-0 to wait in its init hook",
-        START,
-        lambda: _waits(stage.pod("web-0"), web.uid),
-    )
+    waiting = eventually("web-0 to wait in its init hook", START, lambda: stage.waiting("web-0", but=web.uid))
     said = stage.condition("StoreReachable", "False")
     assert "Redis at redis." in said["message"]
-    logs = eventually("the hook to say why", START, lambda: stage.kubectl("logs", "web-0", "-c", "resonance-restore"))
-    assert "StoreUnreachable" in logs
+    hook = ("logs", "web-0", "-c", "resonance-restore")
+    eventually("the hook to say why", START, lambda: "StoreUnreachable" in stage.kubectl(*hook))
     stage.kubectl("scale", "statefulset/redis", "--replicas=1")
     stage.redis_ready()
     now = stage.of_stateful_set(stage.ready("web-0", but=web.uid, seconds=AGENT_LOOKS_AGAIN))
@@ -68,13 +65,6 @@ def test_a_pod_that_starts_while_redis_is_away_waits_and_then_gets_its_state(sta
     assert now.app.export().line == head.line
     stage.condition("StoreReachable", "True")
     stage.condition("Ready", "True")
-
-
-def _waits(pod, but):  # type: ignore[no-untyped-def]
-    if pod is None or pod["metadata"]["uid"] == but:
-        return None
-    hook = next((each for each in pod["status"].get("initContainerStatuses", []) if each["name"] == "resonance-restore"), None)
-    return pod if hook is not None and "running" in hook["state"] else None
 
 
 def test_a_node_without_redis_is_said_and_heals(stage: Stage) -> None:
