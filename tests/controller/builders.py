@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from resonance.model.acceptance import Said
-from resonance.model.conditions import AgentSettings, Facts, PodFacts, Proved, StoreFacts, Verified
+from resonance.model.facts import AgentSettings, Facts, PodFacts, Proved, StoreFacts, Verified
 from resonance.model.manifest import Head, Manifest
 from resonance.model.pod import Container, Injection, Pod
 from resonance.model.report import Outcome, Report

@@ -11,24 +11,20 @@ import yaml
 from tests.controller.builders import AGENT, NOW, SAFE, facts, facts_of_pod, head, pod, policy, policy_object, report
 
 from resonance.model.acceptance import Said
-from resonance.model.conditions import (
+from resonance.model.facts import Facts, PodFacts, Proved, StoreFacts, Verified
+from resonance.model.pod import Container, Injection
+from resonance.model.report import Outcome
+from resonance.model.resource import parse_policy
+from resonance.model.status import (
     MAX_MEMBERS,
     MAX_MESSAGE,
     PACE,
-    Facts,
-    PodFacts,
-    Proved,
-    StoreFacts,
-    Verified,
     agent_of,
     decide_write,
     status_of,
     told_by,
     transitions,
 )
-from resonance.model.pod import Container, Injection
-from resonance.model.report import Outcome
-from resonance.model.resource import parse_policy
 
 GOLDEN = Path(__file__).parent / "golden"
 SECOND = timedelta(seconds=1)

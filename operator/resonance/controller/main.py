@@ -33,8 +33,8 @@ from resonance.controller.policy import Tools
 from resonance.controller.stores import Stores
 from resonance.controller.world import WORKLOAD_KINDS, World
 from resonance.engine.session import Now
-from resonance.model.conditions import AgentSettings
 from resonance.model.errors import CaptureFailed
+from resonance.model.facts import AgentSettings
 from resonance.model.pod import Pod, parse_pod
 from resonance.source import HttpSource
 from resonance.store.redis_keyspace import RedisKeyspace

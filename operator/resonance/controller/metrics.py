@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from resonance.model.conditions import Facts, Is, Status, measured_rpo
+from resonance.model.conditions import Is
+from resonance.model.facts import Facts, measured_rpo
 from resonance.model.report import Report
 from resonance.model.resource import Name
+from resonance.model.status import Status
 
 _POLICY = ("namespace", "policy")
 

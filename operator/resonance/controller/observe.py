@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from resonance.model.conditions import PodFacts, Proved, Verified
 from resonance.model.errors import StoreDamaged
+from resonance.model.facts import PodFacts, Proved, Verified
 from resonance.model.manifest import Head
 from resonance.model.naming import WorkloadKeys
 from resonance.model.pod import Pod

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from resonance.controller.observe import WorkloadSeen
-from resonance.model.conditions import Proved, Verified
+from resonance.model.facts import Proved, Verified
 from resonance.model.naming import WorkloadKeys
 from resonance.store.keyspace import Keyspace
 from resonance.store.member import Member, load
