@@ -1,9 +1,7 @@
-"""State ⇄ bytes: the JSON that apps speak, and the sealed blobs that Redis keeps (docs/format.md).
+"""State ⇄ JSON: the documents that apps export and load (docs/contract.md).
 
 Parsing slices the document and keeps each object's own bytes; nothing is decoded and encoded again on the way to a
 snapshot or back, so numbers stay exact, also those that no double holds.
-
-A sealed blob says how large it is before anybody allocates, and proves each of its bits.
 """
 
 from __future__ import annotations
@@ -11,26 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 
 import msgspec
 import orjson
-import zstandard
 
-from resonance.model.errors import StateNotUnderstood, StoreDamaged
+from resonance.model.errors import StateNotUnderstood
 from resonance.model.naming import KIND_NAME, RESERVED_KINDS
-from resonance.model.state import METRICS, Delta, Entries, State
-
-_MAGIC = b"RSNB"
-_VERSION = 1
-_BASE, _DELTA = b"B", b"D"
-_FRONT = struct.Struct("<4sBcQ")
-_PROOF_BYTES = 32
-_LEVEL = 1
-_SLACK = 4096
-"""Room beyond maxBytes for what a blob adds around the state: names of kinds and lists of removed ids."""
+from resonance.model.state import METRICS, Entries, State
 
 _BRACE = ord("{")
 
@@ -174,92 +160,3 @@ def _members(state: State) -> list[bytes]:
 
 def _encode_entries(entries: Entries) -> bytes:
     return b"{" + b",".join([orjson.dumps(key) + b":" + raw for key, raw in entries.items()]) + b"}"
-
-
-def seal_base(state: State) -> bytes:
-    """A whole state as one blob."""
-    return _seal(_BASE, encode_state(state))
-
-
-def seal_delta(delta: Delta) -> bytes:
-    """The changes since the previous snapshot as one blob."""
-    parts = [
-        b'"changed":{'
-        + b",".join(orjson.dumps(k) + b":" + _encode_entries(e) for k, e in delta.changed.items())
-        + b"}",
-        b'"removed":' + orjson.dumps({kind: list(ids) for kind, ids in delta.removed.items()}),
-        b'"kinds":' + orjson.dumps(list(delta.kinds)),
-    ]
-    if delta.metrics_changed:
-        parts.append(b'"metrics":' + (delta.metrics if delta.metrics is not None else b"null"))
-    return _seal(_DELTA, b"{" + b",".join(parts) + b"}")
-
-
-def proof_of(blob: bytes) -> str:
-    """The hex proof that a sealed blob carries; a manifest names it, so that no other blob can stand in for it."""
-    return blob[_FRONT.size : _FRONT.size + _PROOF_BYTES].hex()
-
-
-def _seal(kind: bytes, payload: bytes) -> bytes:
-    front = _FRONT.pack(_MAGIC, _VERSION, kind, len(payload))
-    compressed = zstandard.compress(payload, _LEVEL)
-    return front + _prove(front, compressed) + compressed
-
-
-def _prove(front: bytes, compressed: bytes | memoryview) -> bytes:
-    proof = blake2b(front, digest_size=_PROOF_BYTES)
-    proof.update(compressed)
-    return proof.digest()
-
-
-def open_base(blob: bytes | None, where: str, max_bytes: int) -> State:
-    """The state in a base blob. Raises :class:`StoreDamaged` naming ``where``."""
-    try:
-        return parse_state(_open(_BASE, blob, where, max_bytes))
-    except StateNotUnderstood as error:
-        raise StoreDamaged(f"{where}: {error}") from error
-
-
-def open_delta(blob: bytes | None, where: str, max_bytes: int) -> Delta:
-    """The changes in a delta blob. Raises :class:`StoreDamaged` naming ``where``."""
-    payload = _open(_DELTA, blob, where, max_bytes)
-    try:
-        top = _object.decode(payload)
-        changed = {
-            kind: {key: bytes(each) for key, each in _object.decode(raw).items()}
-            for kind, raw in _object.decode(top["changed"]).items()
-        }
-        removed = {kind: tuple(ids) for kind, ids in orjson.loads(bytes(top["removed"])).items()}
-        metrics = bytes(top["metrics"]) if "metrics" in top else None
-        kinds = tuple(orjson.loads(bytes(top["kinds"])))
-    except (msgspec.DecodeError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise StoreDamaged(f"{where}: not a delta ({type(error).__name__})") from error
-    return Delta(changed, removed, kinds, None if metrics == b"null" else metrics, "metrics" in top)
-
-
-def _open(kind: bytes, blob: bytes | None, where: str, max_bytes: int) -> bytes:
-    if blob is None:
-        raise StoreDamaged(f"{where}: missing (evicted or deleted)")
-    start = _FRONT.size + _PROOF_BYTES
-    if len(blob) < start:
-        raise StoreDamaged(f"{where}: cut to {len(blob)} bytes")
-    magic, version, found, size = _FRONT.unpack_from(blob)
-    if magic != _MAGIC or found != kind:
-        raise StoreDamaged(f"{where}: not a {'base' if kind == _BASE else 'delta'} blob")
-    if version != _VERSION:
-        raise StoreDamaged(f"{where}: format {version} is newer than this version reads (1). Upgrade the agent.")
-    if size > max_bytes * 2 + _SLACK:
-        raise StoreDamaged(f"{where}: declares {size} bytes, more than maxBytes allows")
-    compressed = memoryview(blob)[start:]
-    if _prove(blob[: _FRONT.size], compressed) != blob[_FRONT.size : start]:
-        raise StoreDamaged(f"{where}: does not match its proof")
-    return _inflate(compressed, size, where)
-
-
-def _inflate(compressed: memoryview, size: int, where: str) -> bytes:
-    try:
-        if zstandard.frame_content_size(compressed) != size:
-            raise StoreDamaged(f"{where}: is not as long as it declares")
-        return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=size, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise StoreDamaged(f"{where}: does not decompress") from error

@@ -11,7 +11,8 @@ from typing import Any
 class Row:
     """``value`` in ``unit``; ``peer`` is the same measure of the peer in the same run, ``ratio`` how many times better.
 
-    ``goal`` reads like ``>= 60 x`` (of the ratio) or ``<= 64 KB`` (of the value); ``ok`` is None where there is no goal.
+    ``goal`` reads like ``>= 60 x`` (of the ratio) or ``<= 64 KB`` (of the value); ``ok`` is None where there is no
+    goal.
     """
 
     name: str

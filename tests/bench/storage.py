@@ -1,7 +1,7 @@
 """Saving and restoring, beside the adapter that apps write today and beside restic, interleaved in the same run.
 
-The peer is a process of its own (peer/adapter.mjs). Ours is the writer that the agent runs, fed with the document that an app
-exports; parsing it counts. Times are medians, on a Redis with TLS, AUTH and ``appendfsync everysec``.
+The peer is a process of its own (peer/adapter.mjs). Ours is the writer that the agent runs, fed with the document that
+an app exports; parsing it counts. Times are medians, on a Redis with TLS, AUTH and ``appendfsync everysec``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def saves(here: Bench, peer: Peer, nodes: int, rounds: int, *, goals: bool) -> l
         here.forget()
         document = one.document
         peers.append(peer.save(document))
-        full.append(timed(lambda document=document: save(here.writer(), document)))  # type: ignore[misc]
+        full.append(timed(partial(save, here.writer(), document)))
         writer = here.writer()
         save(writer, document)
         for _ in range(3):
@@ -315,8 +316,8 @@ def against_restic(here: Bench) -> list[Row]:
             one.tick()
             document = one.document
             size, history_size = _folder_bytes(Path(folder)), here.history_bytes(f"{root}:base:*", f"{root}:delta:*")
-            theirs.append(timed(lambda d=document: subprocess.run(words, env=environment, check=True, input=d)))  # type: ignore[misc]
-            ours.append(timed(lambda d=document: save(writer, d)))  # type: ignore[misc]
+            theirs.append(timed(partial(subprocess.run, words, env=environment, check=True, input=document)))
+            ours.append(timed(partial(save, writer, document)))
             grown_theirs.append(_folder_bytes(Path(folder)) - size)
             grown_ours.append(here.history_bytes(f"{root}:base:*", f"{root}:delta:*") - history_size)
         shutil.rmtree(folder + "-c", ignore_errors=True)

@@ -72,6 +72,16 @@ class Delta:
         total += sum(sum(map(len, ids)) for ids in self.removed.values())
         return total + (len(self.metrics or b"") if self.metrics_changed else 0)
 
+    def put_into(self, kinds: dict[str, dict[str, bytes]]) -> dict[str, dict[str, bytes]]:
+        """``kinds`` after this change; the inner dicts are changed in place."""
+        for kind, ids in self.removed.items():
+            for key in ids:
+                kinds.get(kind, {}).pop(key, None)
+        after = {kind: kinds.get(kind, {}) for kind in self.kinds}
+        for kind, entries in self.changed.items():
+            after.setdefault(kind, {}).update(entries)
+        return after
+
     def empty(self, before: State) -> bool:
         """True when nothing differs from ``before``."""
         return not (self.changed or self.removed or self.metrics_changed or set(self.kinds) != set(before.kinds))
@@ -98,21 +108,10 @@ def diff(before: State, after: State) -> Delta:
     return Delta(changed, removed, tuple(after.kinds), after.metrics, before.metrics != after.metrics)
 
 
-def apply(before: State, *deltas: Delta) -> State:
-    """The state that ``deltas`` lead to, one after the other. ``before`` is left as it is."""
-    if not deltas:
-        return before
-    kinds: dict[str, dict[str, bytes]] = {kind: dict(entries) for kind, entries in before.kinds.items()}
-    metrics = before.metrics
-    for delta in deltas:
-        for kind, ids in delta.removed.items():
-            for key in ids:
-                kinds.get(kind, {}).pop(key, None)
-        kinds = {kind: kinds.get(kind, {}) for kind in delta.kinds}
-        for kind, entries in delta.changed.items():
-            kinds.setdefault(kind, {}).update(entries)
-        metrics = delta.metrics if delta.metrics_changed else metrics
-    return State(kinds, metrics)
+def apply(before: State, delta: Delta) -> State:
+    """The state that ``delta`` leads to. ``before`` is left as it is."""
+    kinds = delta.put_into({kind: dict(entries) for kind, entries in before.kinds.items()})
+    return State(kinds, delta.metrics if delta.metrics_changed else before.metrics)
 
 
 def _sum(kind: str, entries: Entries) -> int:

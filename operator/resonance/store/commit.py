@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from resonance.codec import proof_of, seal_base, seal_delta
 from resonance.model.commit import Append, CommitRequest, Refusal, decide_commit
 from resonance.model.errors import StoreBusy
 from resonance.model.manifest import Head, Manifest, MemberRecord
 from resonance.model.naming import MemberKeys
 from resonance.model.retention import Appended, Retention, append, needs_base
 from resonance.model.state import Delta, State, advance, diff, digest
+from resonance.sealing import proof_of, seal_base, seal_delta
 from resonance.store.keyspace import Exists, FieldIs, Guard, HashIs, Keyspace, Write
 from resonance.store.live import INLINE_BYTES, STAGE_TTL_S, LiveWrites, change_live, hset, replace_live
 from resonance.store.member import Member, Seen, load
@@ -135,7 +135,11 @@ def _staged(attempt: _Attempt) -> _Plan:
     if head is not None and change.base is not None and change.delta is not None and _fits(attempt, head):
         live = change_live(keys, change.base.state, change.delta)
         onto = None if needs_base(head.manifest) else head.manifest
-        return _plan(attempt, live, _Blob(seal_base(change.after) if onto is None else seal_delta(change.delta), onto))
+        return _plan(
+            attempt,
+            live,
+            _Blob(seal_base(change.after) if onto is None else seal_delta(change.base.state, change.delta), onto),
+        )
     old = head.manifest.counts if head is not None else {}
     live = replace_live(keys, old, change.after, attempt.offer.request.commit)
     if not live.staging:

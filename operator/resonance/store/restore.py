@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from resonance.codec import open_base, open_delta, proof_of
 from resonance.model.errors import StoreDamaged
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.naming import MemberKeys
-from resonance.model.state import State, apply, digest
+from resonance.model.state import State, digest
+from resonance.sealing import open_chain, proof_of
 from resonance.store.keyspace import Hash, Keyspace, Query, Text
 from resonance.store.member import Member, Seen
 
@@ -88,9 +88,8 @@ def _from_blobs(keyspace: Keyspace, keys: MemberKeys, manifest: Manifest, max_by
     own = found.text(len(deltas))
     if own is not None and proof_of(own) != manifest.proof:
         raise StoreDamaged(f"{names[-1]}: is not the blob that was saved")
-    state = open_base(found.text(0), names[0], max_bytes)
-    changes = [open_delta(found.text(index), name, max_bytes) for index, name in enumerate(names[1:], 1)]
-    return _verified(apply(state, *changes), manifest, f"{keys.root} snapshot {manifest.seq}")
+    state = open_chain([found.text(index) for index in range(len(names))], names, max_bytes)
+    return _verified(state, manifest, f"{keys.root} snapshot {manifest.seq}")
 
 
 def _verified(state: State, manifest: Manifest, where: str) -> State:
