@@ -35,13 +35,14 @@ class Grave:
 
 async def bury(grave: Grave, stores: Stores) -> None:
     """Leave a tombstone in every workload's record. Tried for ten minutes: the Secret may be gone as well."""
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         store = await stores.get(grave.name.namespace, grave.secret)
         if isinstance(store, Store):
             try:
                 await asyncio.to_thread(_write, store, grave.workloads, grave.uid)
             except StoreError as error:
-                log.warning("tombstone_delayed", extra={"policy": str(grave.name), "detail": str(error)})
+                if attempt == 0:
+                    log.warning("tombstone_delayed", extra={"policy": str(grave.name), "detail": str(error)})
             else:
                 log.info("policy_buried", extra={"policy": str(grave.name), "workloads": len(grave.workloads)})
                 return

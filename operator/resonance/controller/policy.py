@@ -34,7 +34,7 @@ from resonance.model.facts import AgentSettings, Facts, StoreFacts
 from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.pod import IDENTITY_OF_KIND, Injection, Pod
 from resonance.model.resource import Name, Policy, Rejected
-from resonance.model.status import Status, decide_write, status_of, told_by, transitions
+from resonance.model.status import PACE, Status, decide_write, status_of, told_by, transitions
 from resonance.store.health import judge
 from resonance.store.keyspace import Keyspace
 from resonance.store.workload import release, stop_waiting, write_policy
@@ -42,6 +42,7 @@ from resonance.store.workload import release, stop_waiting, write_policy
 LONGEST_S = 10.0
 SHORTEST_S = 0.25
 """Between two turns that were asked for by changes, so that a roll-out of many pods is some turns, not one for each."""
+_MOMENT_S = 0.05
 UNSETTLED_S = 2.0
 """The interval while something is not known yet, so that a first snapshot shows at once; but not for ever."""
 UNSETTLED_FOR_S = 60.0
@@ -136,7 +137,15 @@ class PolicyLoop:
         unknown = any(each["status"] == "Unknown" for each in (self._previous or {}).get("conditions", ()))
         lately = self._tools.steady() - self._stirred_at < UNSETTLED_FOR_S
         longest = UNSETTLED_S if unknown and lately else LONGEST_S
-        return min(every, longest) * random.uniform(0.9, 1.0)
+        pause = min(every, longest) * random.uniform(0.9, 1.0)
+        return min(pause, self._until_next_write() or pause)
+
+    def _until_next_write(self) -> float:
+        """Seconds until the pace allows a status again, 0 when it does: a turn then shows figures as fresh as can be."""
+        if self._written_at is None:
+            return 0.0
+        left = (self._written_at + PACE - self._tools.wall()).total_seconds()
+        return max(0.0, left + _MOMENT_S) if left > 0 else 0.0
 
     async def turn(self) -> None:
         """Gather, decide, act, say."""
