@@ -51,7 +51,7 @@ def open_head(keyspace: Keyspace, member: Member, *, max_bytes: int) -> tuple[Ve
         return None
     if restored is None:
         return Verified(Proved.DAMAGED, head.manifest.id, "No snapshot of the member verifies."), head.commit
-    instead = "its blobs" if restored.manifest.commit == head.commit else f"snapshot {restored.manifest.id}"
+    instead = "its live keys" if restored.manifest.commit == head.commit else f"snapshot {restored.manifest.id}"
     return Verified(
         Proved.DAMAGED, head.manifest.id, f"{restored.skipped[0]}. A restore would use {instead}."
     ), head.commit
