@@ -43,7 +43,7 @@ RUN set -eu; \
 WORKDIR /src
 COPY requirements requirements
 RUN /build/bin/pip install -q --require-hashes -r requirements/build.lock
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml LICENSE README.md ./
 COPY operator operator
 RUN /build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /build/wheel .
 

@@ -55,7 +55,7 @@ class Image:
         return f"localhost/{self.name}:lab"
 
 
-PRODUCT = ("requirements", "pyproject.toml", "LICENSE", "operator")
+PRODUCT = ("requirements", "pyproject.toml", "LICENSE", "README.md", "operator")
 ALL = (
     Image("resonance-agent", "Dockerfile", PRODUCT, "agent"),
     Image("resonance-operator", "Dockerfile", PRODUCT, "operator"),
