@@ -114,6 +114,8 @@ class Session:
         self._file = file
         self._given = given
         self._claim: Claim | None = None
+        self._orphan: Writer | None = None
+        self._writer: Writer | None = None
         self._writer = self._writer_of(given.claim) if given.claim is not None else None
         self._etag: str | None = None
         self._pending: Capture | None = None
@@ -139,17 +141,28 @@ class Session:
         return self._writer.member.name if self._writer is not None else None
 
     def _writer_of(self, taken: Claim) -> Writer:
+        """A writer that knows every restore file which this pod was given or wrote, under whatever claim."""
         self._claim = taken
+        return self._writer_at(Member(taken.member, self._keys.member(taken.member), self._keys), taken.epoch)
+
+    def _writer_at(self, member: Member, epoch: int) -> Writer:
+        before = self._writer if self._writer is not None else self._orphan
         return Writer(
             self._keyspace,
-            Member(taken.member, self._keys.member(taken.member), self._keys),
+            member,
             uid=self._who.uid,
             pod=self._who.pod,
-            epoch=taken.epoch,
-            files=self._given.files or {},
-            last_seq=self._given.last_seq,
+            epoch=epoch,
+            files=before.files if before is not None else self._given.files or {},
+            last_seq=before.last_seq if before is not None else self._given.last_seq,
             trusted_lines=self._given.lines,
         )
+
+    def _nobody(self) -> Writer:
+        """A writer without a member: it parses and keeps the file; its lines are only those that are trusted."""
+        if self._orphan is None:
+            self._orphan = self._writer_at(Member("", self._keys.member("unclaimed"), self._keys), 0)
+        return self._orphan
 
     def turn(self) -> Report:
         """Capture, keep in the file, commit and report once. Never raises: what went wrong is in the report.
@@ -213,7 +226,7 @@ class Session:
         if export.document is None and self._pending is not None:
             self._pending_at = now
             return self._pending
-        writer = self._writer if self._writer is not None else self._orphan()
+        writer = self._writer if self._writer is not None else self._nobody()
         capture = writer.prepare(export.document or b"", export.proof, taken_at_ms=now.wall_ms)
         self.report = replace(
             self.report,
@@ -230,20 +243,6 @@ class Session:
             self._file.write(encode_restore_file(capture.change.after, snapshot_of(manifest)))
             writer.filed(capture)
         return capture
-
-    def _orphan(self) -> Writer:
-        """A writer without a member: it can parse and keep the file, and its lines are only those that are trusted."""
-        nowhere = Member("", self._keys.member("unclaimed"), self._keys)
-        return Writer(
-            self._keyspace,
-            nowhere,
-            uid=self._who.uid,
-            pod=self._who.pod,
-            epoch=0,
-            files=self._given.files or {},
-            last_seq=self._given.last_seq,
-            trusted_lines=self._given.lines,
-        )
 
     def _concluded(self, written: Written) -> tuple[Outcome, str]:
         manifest = written.manifest
