@@ -38,26 +38,25 @@ class Found:
 
 def search(scene: Scene, rules: Rules, *, worlds: int) -> tuple[Found | None, int]:
     """The shortest schedule that breaks an invariant among the first ``worlds`` worlds, and how many were seen."""
-    queue = deque([scene.first])
-    came: dict[object, tuple[object, str] | None] = {scene.first.key(): None}
+    queue = deque([(scene.first, scene.first.key())])
+    came: dict[object, tuple[object, str] | None] = {queue[0][1]: None}
     seen = 0
     while queue and seen < worlds:
-        world = queue.popleft()
+        world, here = queue.popleft()
         seen += 1
         broken, afterwards = _judge(world, scene, rules)
         if broken is not None:
-            return Found(broken, _path(came, world.key()), tuple(afterwards)), seen
+            return Found(broken, _path(came, here), tuple(afterwards)), seen
         for sentence, move in moves(world, rules):
             if world.captures >= scene.captures and "captures" in sentence:
                 continue
             after = step(world, move)
-            key = after.key() if after.broken is None else (after.broken, after.key())
             if after.broken is not None:
-                path = (*_path(came, world.key()), sentence)
-                return Found(after.broken, path, ()), seen
+                return Found(after.broken, (*_path(came, here), sentence), ()), seen
+            key = after.key()
             if key not in came:
-                came[key] = (world.key(), sentence)
-                queue.append(after)
+                came[key] = (here, sentence)
+                queue.append((after, key))
     return None, seen
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.protocol import scenes, taken_out
 from tests.protocol.explore import Scene
 from tests.protocol.faults import Fault
-from tests.protocol.rules import PRODUCT, Leaving, Listing, Records, Rules
+from tests.protocol.rules import Leaving, Listing, Records, Rules
 from tests.protocol.test_schedules import explore, rule, two_operators
 from tests.protocol.world import Store, World
 
@@ -67,11 +67,13 @@ def test_24_the_records_are_read_before_the_state(rules: Rules, breaks: str | No
 
 @rule("I8", listing=Listing.WHENEVER)
 def test_25_a_pod_is_taken_off_the_list_before_its_slot_is_released(rules: Rules, breaks: str | None) -> None:
+    first = (LISTS,) if rules.listing is Listing.BEFORE_THE_RELEASE else ()
     schedule = (
         "the node of p0 is cut off", "the node of p1 is cut off", "Kubernetes creates p2 of web",
-        sees("p0", "slot-0"), sees("p1", "slot-1"),
+        sees("p0", "slot-0"), sees("p1", "slot-1"), *first, releases("p1", "slot-1"), "p2 claims slot-1 (Take)",
+        releases("p0", "slot-0"),
     )  # fmt: skip
-    explore(told({Fault.NODE_LOST: 2}, scenes.running_pods(2), *schedule, rules=rules), rules, breaks, worlds=2500)
+    explore(told({Fault.NODE_LOST: 2}, scenes.running_pods(2), *schedule, rules=rules), rules, breaks, worlds=600)
 
 
 @rule("I8", claim=taken_out.last_released_first)
@@ -81,7 +83,7 @@ def test_26_a_parked_slot_with_a_snapshot_comes_before_one_without(rules: Rules,
         "p1 is killed", LISTS, sees("p0", "slot-0"), releases("p0", "slot-0"), sees("p1", "slot-1"),
         releases("p1", "slot-1"), "a person scales down", LISTS,
     )  # fmt: skip
-    budget = {Fault.KILL: 2, Fault.SCALE_UP: 1, Fault.SCALE_DOWN: 1}
+    budget: dict[str, int] = {Fault.KILL: 2, Fault.SCALE_UP: 1, Fault.SCALE_DOWN: 1}
     explore(told(budget, scenes.running_pods(1), *schedule, rules=rules), rules, breaks, worlds=600)
 
 
@@ -94,7 +96,7 @@ def test_27_a_reservation_below_the_installed_epoch_goes(rules: Rules, breaks: s
         *starts("p2", "slot-0", "Reserve"), "Redis fails over to its replica", "Kubernetes deletes p0",
         "Kubernetes creates p3 of web", *starts("p3", "slot-0", "Reserve"), "p2 captures", "p2 commits its capture",
     )  # fmt: skip
-    budget = {Fault.WRONG_RELEASE: 1, Fault.FAIL_OVER: 1}
+    budget: dict[str, int] = {Fault.WRONG_RELEASE: 1, Fault.FAIL_OVER: 1}
     explore(told(budget, rollout, *schedule, rules=rules, unused=False), rules, breaks, worlds=600)
 
 
@@ -106,7 +108,7 @@ def test_28_a_newcomer_that_ends_before_its_first_commit_takes_nothing_over(rule
         "a person undoes the roll-out", LISTS, "Kubernetes deletes p3", sees("p1", "slot-1"),
         releases("p1", "slot-1"), "p3 flushes, releases and ends",
     )  # fmt: skip
-    budget = {Fault.KILL: 1, Fault.ROLL_BACK: 1}
+    budget: dict[str, int] = {Fault.KILL: 1, Fault.ROLL_BACK: 1}
     explore(told(budget, rollout, *schedule, rules=rules), rules, breaks, worlds=600)
 
 
@@ -118,8 +120,8 @@ def test_29_a_founding_pod_keeps_away_from_a_head_whose_record_was_lost(rules: R
         "a person scales up", LISTS, "Kubernetes creates p1 of web", *starts("p1", "slot-1"),
         "Redis fails over to its replica", *commits("p1"), "the operator wrongly releases slot-0", LISTS,
     )  # fmt: skip
-    budget = {Fault.SCALE_UP: 2, Fault.FAIL_OVER: 1, Fault.WRONG_RELEASE: 1}
-    explore(told(budget, world, *schedule, rules=rules, unused=False), rules, breaks, worlds=1500)
+    budget: dict[str, int] = {Fault.SCALE_UP: 2, Fault.FAIL_OVER: 1, Fault.WRONG_RELEASE: 1}
+    explore(told(budget, world, *schedule, rules=rules, unused=False), rules, breaks, worlds=800)
 
 
 @rule("I6", claim=taken_out.record_is_left_as_healed)
@@ -131,6 +133,6 @@ def test_30_a_healed_record_is_put_right_by_its_holder(rules: Rules, breaks: str
         *starts("p3", "slot-0", "Reserve"), *starts("p4", "slot-1", "Reserve"), "Redis fails over to its replica",
         "Kubernetes deletes p0", "Kubernetes creates p5 of web", "p5 claims slot-0 (Reserve)",
     )  # fmt: skip
-    budget = {Fault.NODE_LOST: 1, Fault.FAIL_OVER: 1}
+    budget: dict[str, int] = {Fault.NODE_LOST: 1, Fault.FAIL_OVER: 1}
     scene = replace(told(budget, rollout, *schedule, rules=rules, unused=False), lost_stay=False)
     explore(scene, rules, breaks, worlds=200)

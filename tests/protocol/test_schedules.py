@@ -18,7 +18,7 @@ from tests.protocol.faults import Fault
 from tests.protocol.rules import PRODUCT, AfterConflict, EmptyStart, EpochMoves, Lineage, Newcomer, Released, Rules
 from tests.protocol.world import World
 
-WORLDS = 1500
+WORLDS = 800
 Mark = Callable[[Callable[..., None]], Callable[..., None]]
 
 
