@@ -8,8 +8,8 @@ that fails in its middle would not be undone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 from resonance.model.commit import Append, CommitRequest, Refusal, decide_commit
 from resonance.model.errors import StoreBusy
@@ -43,6 +43,8 @@ class Change:
     digest: str
     base: Base | None
     delta: Delta | None
+    packed: Future[bytes] | None = field(default=None, compare=False)
+    """The whole state as a blob, being sealed in another thread since the capture began; None: seal it when needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +131,28 @@ class _Blob:
 
 
 def _staged(attempt: _Attempt) -> _Plan:
-    """Stage what is large and plan the script. Compressing goes on while the live state is sent."""
+    """Decide what is written, stage what is large, and plan the script.
+
+    The readable hashes go along where that is cheap: by what changed if they show the head, or whole if the state is
+    small. Else they follow after the acknowledgement (:func:`settle`).
+    """
     change, keys = attempt.offer.change, attempt.member.keys
     head = attempt.seen.record.head
+    small = change.after.size() <= INLINE_BYTES
     if head is not None and change.base is not None and change.delta is not None and _fits(attempt, head):
-        live = change_live(keys, change.base.state, change.delta)
         onto = None if needs_base(head.manifest) else head.manifest
-        return _plan(
-            attempt,
-            live,
-            _Blob(seal_base(change.after) if onto is None else seal_delta(change.base.state, change.delta), onto),
-        )
-    old = head.manifest.counts if head is not None else {}
-    live = replace_live(keys, old, change.after, attempt.offer.request.commit)
-    if not live.staging:
-        return _plan(attempt, live, _Blob(seal_base(change.after), None))
-    with ThreadPoolExecutor(1) as pool:
-        sealed: Future[bytes] = pool.submit(seal_base, change.after)
-        attempt.keyspace.stage(live.staging)
-        return _plan(attempt, live, _Blob(sealed.result(), None))
+        blob = _Blob(_base(change) if onto is None else seal_delta(change.base.state, change.delta), onto)
+        if head.live == head.seq:
+            return _plan(attempt, change_live(keys, change.base.state, change.delta), blob)
+    else:
+        blob = _Blob(_base(change), None)
+    if small:
+        return _plan(attempt, replace_live(keys, attempt.seen.record.kinds, change.after, ""), blob)
+    return _plan(attempt, None, blob)
+
+
+def _base(change: Change) -> bytes:
+    return change.packed.result() if change.packed is not None else seal_base(change.after)
 
 
 def _fits(attempt: _Attempt, head: Head) -> bool:
@@ -160,18 +165,21 @@ def _fits(attempt: _Attempt, head: Head) -> bool:
     return same and size <= DELTA_BYTES and size * 2 <= max(change.after.size(), 4096)
 
 
-def _plan(attempt: _Attempt, live: LiveWrites, blob: _Blob) -> _Plan:
-    """Everything that one append writes."""
+def _plan(attempt: _Attempt, live: LiveWrites | None, blob: _Blob) -> _Plan:
+    """Everything that one append writes; without ``live`` the readable hashes stay as they are."""
     keys, seen, decision = attempt.member.keys, attempt.seen, attempt.decision
     manifest = _manifest(attempt, blob)
     old = seen.record.head
-    head = Head(decision.epoch, manifest.writer, manifest, rev=old.rev if old is not None else 0)
+    showing = manifest.seq if live is not None else old.live if old is not None else 0
+    rev = old.rev if old is not None else 0
+    head = Head(decision.epoch, manifest.writer, manifest, _still_accepted(old, manifest), rev, showing)
     appended = append(seen.record, head, tip=decision.tip, limits=attempt.offer.limits)
     name = keys.base(manifest.seq) if blob.onto is None else keys.delta(manifest.seq)
     blob_writes, staged = _store_blob(attempt, name, blob.sealed)
     fields = head.to_fields()
-    guards: list[Guard] = [HashIs(keys.head, seen.raw_head), *(Exists(stage) for stage in (*live.staged, *staged))]
-    writes: list[Write] = [*blob_writes, *live.writes, ("DEL", keys.head), *hset(keys.head, fields.items())]
+    guards: list[Guard] = [HashIs(keys.head, seen.raw_head), *(Exists(stage) for stage in staged)]
+    writes: list[Write] = [*blob_writes, *(live.writes if live is not None else ())]
+    writes += [("DEL", keys.head), *hset(keys.head, fields.items())]
     writes += [("LPUSH", keys.snapshots, manifest.to_json())]
     writes += [("LTRIM", keys.snapshots, 0, len(appended.record.recent) - 1)]
     writes += _kept_writes(keys, seen.record, appended.record)
@@ -186,6 +194,11 @@ def _plan(attempt: _Attempt, live: LiveWrites, blob: _Blob) -> _Plan:
         raw_slot = text.encode()
     raw_head = {each.encode(): value.encode() for each, value in fields.items()}
     return _Plan(guards, writes, manifest, appended, Seen(appended.record, raw_head, slot, raw_slot))
+
+
+def _still_accepted(old: Head | None, manifest: Manifest) -> str | None:
+    """A person's permission waits for the process it names; a commit of another one in between does not use it up."""
+    return old.accepted if old is not None and old.accepted != manifest.incarnation else None
 
 
 def _store_blob(attempt: _Attempt, name: str, blob: bytes) -> tuple[list[Write], tuple[str, ...]]:
@@ -220,6 +233,24 @@ def _kept_writes(keys: MemberKeys, before: MemberRecord, after: MemberRecord) ->
     for seq in before.kept:
         if seq not in after.kept:
             yield ("HDEL", keys.kept, str(seq))
+
+
+def settle(keyspace: Keyspace, member: Member, seen: Seen, after: State) -> Seen:
+    """Let the readable hashes show the head, whose state is ``after``. Safe to repeat or to leave out.
+
+    Raises store errors. Nothing is written when they show it already, or when the head has moved on meanwhile.
+    """
+    head = seen.record.head
+    if head is None or head.live == head.seq:
+        return seen
+    live = replace_live(member.keys, seen.record.kinds, after, head.commit)
+    keyspace.stage(live.staging)
+    fields = replace(head, live=head.seq).to_fields()
+    guards: list[Guard] = [HashIs(member.keys.head, seen.raw_head), *(Exists(stage) for stage in live.staged)]
+    if keyspace.apply(guards, [*live.writes, *hset(member.keys.head, fields.items())]) is None:
+        return seen
+    raw_head = {each.encode(): value.encode() for each, value in fields.items()}
+    return replace(seen, record=replace(seen.record, head=replace(head, live=head.seq)), raw_head=raw_head)
 
 
 def set_aside(keyspace: Keyspace, key: str, manifest: Manifest, state: State) -> None:
