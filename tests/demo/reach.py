@@ -17,7 +17,7 @@ import pykube
 
 from resonance.model.naming import MemberKeys, WorkloadKeys, workload_keys
 from tests.demo.proof import Sight, Snapshot
-from tests.lab import Cluster
+from tests.lab import Cluster, LabError
 
 NAMESPACE, POLICY = "demo", "web"
 SYSTEM, OPERATOR = "resonance-system", "resonance-operator"
@@ -31,6 +31,10 @@ _REDIS_CLI = (
 )
 
 Object = Mapping[str, Any]
+
+
+class UnreachableError(LabError):
+    """Nobody answered this time; asking again may help."""
 
 
 class Reach(AbstractContextManager["Reach"]):
@@ -59,7 +63,13 @@ class Reach(AbstractContextManager["Reach"]):
         return found
 
     def _ask(self, method: str, path: str, body: str | None = None) -> Any:
-        return self._api.session.request(method, f"{self._api.url}/{path}", data=body, timeout=TIMEOUT)
+        """One request. Raises UnreachableError when nobody answered."""
+        try:
+            return self._api.session.request(method, f"{self._api.url}/{path}", data=body, timeout=TIMEOUT)
+        except OSError as error:  # what requests raises is one
+            raise UnreachableError(
+                f"{method} {path}: the API server does not answer ({type(error).__name__})"
+            ) from error
 
     def pods(self, selector: str, namespace: str = NAMESPACE) -> Sequence[Object]:
         """The pods with these labels, by name."""
@@ -95,7 +105,7 @@ class Reach(AbstractContextManager["Reach"]):
         """The app's answer through the API server; None when nobody answered."""
         try:
             return self._ask(method, f"api/v1/namespaces/{NAMESPACE}/pods/{pod}:{APP_PORT}/proxy/{path}", body)
-        except OSError:  # what requests raises is one
+        except UnreachableError:
             return None
 
     # ----------------------------------------------------------------------------------------------------------- Redis

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO, TypeVar
 
 from tests.demo.proof import Proof
+from tests.lab import LabError
 
 PAUSE = 0.3  # seconds between two looks
 HEARTBEAT = 10.0  # seconds between two lines where lines cannot be overwritten
@@ -64,10 +65,18 @@ class Screen:
         self.line(f"   {mark} {proof.claim}: {self.paint('2', proof.figure)}")
 
     def wait(self, what: str, seen: Callable[[], T | None], seconds: float) -> T:
-        """The first answer that is neither None nor False. Raises NotInTimeError after so many seconds."""
+        """The first answer that is neither None nor False. Raises NotInTimeError after so many seconds.
+
+        A look that fails (kubectl, the API server) is no answer; the last failure is in the error.
+        """
         began = beat = time.monotonic()
+        trouble = ""
         while True:
-            answer = seen()
+            answer = None
+            try:
+                answer = seen()
+            except LabError as error:
+                trouble = f"; {error}"
             now = time.monotonic()
             if answer is not None and answer is not False:
                 self._erase()
@@ -76,7 +85,7 @@ class Screen:
                 return answer
             if now - began > seconds:
                 self._erase()
-                raise NotInTimeError(f"waited {seconds:.0f} s in vain for {what}")
+                raise NotInTimeError(f"waited {seconds:.0f} s in vain for {what}{trouble}")
             beat = self._alive(what, now, now - began, beat)
             time.sleep(PAUSE)
 

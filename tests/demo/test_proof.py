@@ -23,6 +23,7 @@ from tests.demo.proof import (
     state_of,
 )
 from tests.demo.terminal import NotInTimeError, Screen, wants_colour
+from tests.lab import LabError
 
 MARKED = with_metrics(later(founded(20, 1, 100, 0), 5), {"marker": "only-here"})
 
@@ -108,6 +109,22 @@ def test_waiting_ends_at_the_deadline_and_says_for_what() -> None:
     assert screen.wait("an answer", lambda: 3, 0) == 3
     with pytest.raises(NotInTimeError, match="0 s in vain for a miracle"):
         screen.wait("a miracle", lambda: None, 0)
+
+
+def test_a_look_that_fails_is_no_answer_and_its_words_are_kept() -> None:
+    looks = iter([LabError("no route"), None])
+
+    def look() -> int | None:
+        trouble = next(looks)
+        if trouble is not None:
+            raise trouble
+        return 4
+
+    screen = Screen(io.StringIO(), {})
+    assert screen.wait("an answer", look, 5) == 4
+    looks = iter([LabError("no route")])
+    with pytest.raises(NotInTimeError, match="an answer; no route"):
+        screen.wait("an answer", look, 0)
 
 
 class Terminal(io.StringIO):
