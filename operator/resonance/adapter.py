@@ -187,6 +187,7 @@ class ResonanceStorageAdapter:
             writer.learn()
             written = writer.commit(writer.prepare(document, proof, taken_at_ms=int(time.time() * 1000)))
             if written.outcome in GOOD:
+                writer.settle()
                 each = written.manifest
                 return SnapshotInfo(
                     each.id, each.seq, each.taken_at, each.state_bytes, each.stored_bytes, written.outcome

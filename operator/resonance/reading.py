@@ -10,7 +10,7 @@ is parsed as if it were the first: the answer is the same, only later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -36,7 +36,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A state and the document that it came as. Without ``layout`` the next document is read as a whole.
+    """A state and the document that it came as; its layout is made when the next document comes.
 
     ``entries[i]`` are the bytes at ``layout.places[i]``; ``marks`` is where each block of entries begins, and the end.
     """
@@ -53,18 +53,23 @@ def read(document: bytes, before: Reading | None) -> Reading:
 
     Raises :class:`StateNotUnderstood` as :func:`resonance.codec.parse_state` does.
     """
-    if before is not None and before.layout is not None:
-        again = _walk(document, before, before.layout)
+    if before is not None and before.state.document is not None:
+        known = _laid_out(before)
+        again = _walk(document, known, known.layout) if known.layout is not None else None
         if again is not None:
             return again
-    state = parse_state(document)
-    layout, entries = _lay_out(state) if state.document is not None else (None, [])
-    if layout is None:
-        return Reading(state, document, None, (), ())
+    return Reading(parse_state(document), document, None, (), ())
+
+
+def _laid_out(reading: Reading) -> Reading:
+    """The same reading with its layout; without one if the document is not what its parts say."""
+    if reading.layout is not None:
+        return reading
+    layout, entries = _lay_out(reading.state)
     marks = _marks(layout, entries)
-    if marks[-1] + len(layout.literals[-1]) != len(document):
-        return Reading(state, document, None, (), ())
-    return Reading(state, document, layout, entries, marks)
+    if marks[-1] + len(layout.literals[-1]) != len(reading.document):
+        return reading
+    return replace(reading, layout=layout, entries=entries, marks=marks)
 
 
 def _lay_out(state: State) -> tuple[Layout, list[bytes]]:

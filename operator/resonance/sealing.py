@@ -36,7 +36,11 @@ _SLACK = 4096
 
 def seal_base(state: State) -> bytes:
     """A whole state as one blob."""
-    document = encode_state(state)
+    return seal_document(encode_state(state))
+
+
+def seal_document(document: bytes) -> bytes:
+    """The same for a state that is a compact document already."""
     return _seal(_BASE, b"", document, zstandard.compress(document, _LEVEL), 0)
 
 

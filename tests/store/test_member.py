@@ -15,7 +15,7 @@ from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT
 from resonance.model.state import State, digest
-from resonance.store.keyspace import Keyspace
+from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, load
 from resonance.store.redis_keyspace import RedisKeyspace
 from resonance.store.restore import restore
@@ -219,3 +219,59 @@ def test_a_snapshot_of_an_earlier_line_stays_a_known_line(keyspace: Keyspace) ->
     assert record.head is not None
     assert record.head.manifest.digest == digest(state(mark=1))
     assert replace(record.head.manifest, kept_as=("tip",)).id == "p1.1"
+
+
+def shown(keyspace: Keyspace) -> dict[bytes, bytes]:
+    """What a person reads with HGETALL."""
+    return keyspace.read([Hash(MEMBER.keys.live("nodes"))]).hash(0)
+
+
+def test_a_large_state_is_acknowledged_first_and_then_readable(keyspace: Keyspace) -> None:
+    by = writer(keyspace)
+    large = state(2_000, pad=400)
+    assert save(by, large) is Outcome.SAVED
+    assert shown(keyspace) == {}
+    assert newest(keyspace) == large
+    by.settle()
+    assert shown(keyspace) == {key.encode(): raw for key, raw in large.kinds["nodes"].items()}
+    settled = load(keyspace, MEMBER)
+    by.settle()
+    assert load(keyspace, MEMBER) == settled
+
+
+def test_a_writer_that_dies_before_the_copy_is_readable_loses_nothing_and_its_successor_catches_up(
+    keyspace: Keyspace,
+) -> None:
+    save(writer(keyspace), state(2_000, pad=400))
+    by = writer(keyspace)
+    assert save(by, state(2_000, mark=1, pad=400)) is Outcome.SAVED
+    changed = State(
+        {**state(2_000, pad=400).kinds, "nodes": {**state(2_000, pad=400).kinds["nodes"], "n7": b"{}"}}, b"{}"
+    )
+    assert save(by, changed) is Outcome.SAVED
+    assert newest(keyspace) == changed
+    assert shown(keyspace) == {}
+    by.settle()
+    assert shown(keyspace)[b"n7"] == b"{}"
+
+
+def test_the_readable_copy_of_an_older_snapshot_is_never_taken_for_the_head(keyspace: Keyspace) -> None:
+    by = writer(keyspace)
+    save(by, state(2_000, pad=400))
+    by.settle()
+    again = writer(keyspace)
+    save(again, state(2_000, mark=1, pad=400))
+    record = load(keyspace, MEMBER).record
+    keyspace.apply([], [("UNLINK", MEMBER.keys.base(each.seq)) for each in record.recent])
+    assert restore(keyspace, MEMBER, load(keyspace, MEMBER), max_bytes=MAX_BYTES) is None
+
+
+def test_the_readable_copy_is_left_alone_when_another_writer_has_moved_the_head(keyspace: Keyspace) -> None:
+    old = writer(keyspace)
+    save(old, state(2_000, pad=400))
+    head = load(keyspace, MEMBER).record.head
+    assert head is not None
+    new = writer(keyspace, "pod-b", 2, {head.manifest.id: head.commit})
+    save(new, state(5, mark=2), Proof("p2", head.manifest.id))
+    old.settle()
+    assert len(shown(keyspace)) == 5

@@ -179,7 +179,17 @@ class Session:
             self.report, outcome=outcome, message=message or self.note, duration_ms=ended.steady_ms - began.steady_ms
         )
         self.send_report()
+        self._settle()
         return self.report
+
+    def _settle(self) -> None:
+        """Bring the readable copy up to date after the acknowledgement; what fails now is done at the next turn."""
+        if self._writer is None or self.report.outcome not in GOOD:
+            return
+        try:
+            self._writer.settle()
+        except StoreError:
+            return
 
     def _turn(self) -> tuple[Outcome, str]:
         waits = self._ensure_claim()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -18,8 +19,10 @@ from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT, Retention
 from resonance.reading import Reading, read
-from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, set_aside
+from resonance.sealing import seal_document
+from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, set_aside, settle
 from resonance.store.keyspace import Hash, Keyspace
+from resonance.store.live import INLINE_BYTES
 from resonance.store.member import Member, Seen, load
 
 _REPLICA_WAIT_MS = 500
@@ -106,6 +109,7 @@ class Writer:
 
     def prepare(self, document: bytes, proof: Proof | None, *, taken_at_ms: int) -> Capture:
         """Parse an export and fix what belongs to this moment. Works without Redis. Raises ``StateNotUnderstood``."""
+        packed = self._pack(document)
         self._reading = read(document, self._reading)
         state = self._reading.state
         record = self._seen.record if self._seen is not None else None
@@ -120,6 +124,8 @@ class Writer:
         commit_id = uuid.uuid4().hex
         request = CommitRequest(self._uid, self.epoch, commit_id, self.last_seq, base_seq, line, incarnation, parent)
         change = change_from(self._base, state)
+        if packed is not None and state.document is not None:
+            change = replace(change, packed=packed)
         draft = Manifest(
             seq=self.last_seq,
             commit=commit_id,
@@ -138,6 +144,15 @@ class Writer:
             epoch=self.epoch,
         )
         return Capture(change, request, draft, proof is not None, self._is_suspect(line, proof))
+
+    def _pack(self, document: bytes) -> Future[bytes] | None:
+        """Begin to seal a large document whose whole will be needed, while it is parsed; None where it will not."""
+        if self._base is not None or len(document) <= INLINE_BYTES:
+            return None
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(seal_document, document)
+        pool.shutdown(wait=False)
+        return future
 
     def _is_suspect(self, line: str, proof: Proof | None) -> bool:
         """True when the commit would be put in quarantine as far as is known: such a state never touches the file."""
@@ -199,6 +214,11 @@ class Writer:
         if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
             outcome = Outcome.SAVED_UNREPLICATED
         return Written(outcome, saved.manifest, saved.evicted_tips, saved.tipped)
+
+    def settle(self) -> None:
+        """Let the readable hashes show the head that this writer committed. Raises store errors; safe to leave out."""
+        if self._seen is not None and self._base is not None:
+            self._seen = settle(self._keyspace, self.member, self._seen, self._base.state)
 
     def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
         match why:

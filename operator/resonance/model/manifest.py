@@ -93,6 +93,8 @@ class Head:
     """The one incarnation that a person allowed to replace this head although its line is unknown."""
     rev: int = 0
     """Grows with each change of what is kept beside the head, so that a writer notices a pin."""
+    live: int = 0
+    """The seq that the readable hashes show; a large whole snapshot is acknowledged before they follow."""
 
     @property
     def seq(self) -> int:
@@ -112,6 +114,7 @@ class Head:
             "digest": self.manifest.digest,
             "takenAt": self.manifest.taken_at.isoformat(timespec="milliseconds"),
             "rev": str(self.rev),
+            "live": str(self.live),
             "manifest": self.manifest.to_json(),
         }
         return out if self.accepted is None else out | {"accepted": self.accepted}
@@ -124,7 +127,14 @@ class Head:
         try:
             manifest = Manifest.from_json(raw[b"manifest"], where=where)
             accepted = raw[b"accepted"].decode() if b"accepted" in raw else None
-            return cls(int(raw[b"epoch"]), raw[b"owner"].decode(), manifest, accepted, int(raw.get(b"rev", b"0")))
+            return cls(
+                int(raw[b"epoch"]),
+                raw[b"owner"].decode(),
+                manifest,
+                accepted,
+                int(raw.get(b"rev", b"0")),
+                int(raw[b"live"]),
+            )
         except (ValueError, KeyError) as error:
             raise StoreDamaged(f"{where}: not a head ({type(error).__name__})") from error
 
@@ -142,6 +152,11 @@ class MemberRecord:
         """Every line that a kept manifest carries, the head's included."""
         known = {each.line for each in self.all()}
         return frozenset(known | {self.head.manifest.line} if self.head else known)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every kind that a kept snapshot has, so every kind that may stand in the readable hashes."""
+        return frozenset(kind for each in self.all() for kind in each.counts)
 
     def all(self) -> Iterable[Manifest]:
         """Every snapshot that can be restored, newest first, none twice."""

@@ -6,7 +6,7 @@ reads and that expire by themselves; the script then only renames them, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from resonance.model.naming import MemberKeys
@@ -28,8 +28,8 @@ class LiveWrites:
     staged: tuple[str, ...]
 
 
-def replace_live(keys: MemberKeys, old: Mapping[str, int], after: State, commit: str) -> LiveWrites:
-    """Replace the whole live state; ``old`` are the kinds that stand there now."""
+def replace_live(keys: MemberKeys, old: Collection[str], after: State, commit: str) -> LiveWrites:
+    """Replace the whole live state; ``old`` are the kinds that may stand there now."""
     vanished = [("UNLINK", keys.live(kind)) for kind in old if kind not in after.kinds]
     if after.size() <= INLINE_BYTES:
         return LiveWrites((), (*vanished, *_inline(keys, after), _metrics(keys, after.metrics)), ())

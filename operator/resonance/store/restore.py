@@ -42,7 +42,7 @@ def restore(
     for manifest in _candidates(seen.record):
         if wanted is not None and not wanted(manifest):
             continue
-        sources = [("live", _from_live)] if head is not None and manifest.seq == head.seq else []
+        sources = [("live", _from_live)] if head is not None and manifest.seq == head.seq == head.live else []
         for used, source in [("blobs", _from_blobs), *sources]:
             try:
                 state = source(keyspace, member.keys, manifest, max_bytes)
