@@ -262,8 +262,8 @@ class Stage:
             ("get", "events", "--sort-by=.lastTimestamp"),
         ]
         for name in self._said("get", "pods", "-o", "name").split()[:6]:
-            for container in ("resonance-restore", "resonance-agent", CONTAINER):
-                asks.append(("logs", name, "-c", container, "--tail=15"))
+            containers = ("resonance-restore", "resonance-agent", CONTAINER)
+            asks += [("logs", name, "-c", container, "--tail=15") for container in containers]
             asks.append(("logs", name, "-c", "resonance-agent", "--tail=15", "--previous"))
         asks.append(("-n", "resonance-system", "logs", "deployment/resonance-operator", "--tail=40"))
         return "\n".join(f"$ kubectl {' '.join(ask)}\n{self._said(*ask)}" for ask in asks)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.live.stage import START, Stage, eventually
+from tests.cluster.live.stage import START, Stage
 from tests.cluster.live.workloads import stateful_set
 from tests.lab.waiting import within
 
@@ -43,10 +43,7 @@ def test_an_operator_at_rest_lists_nothing_and_writes_little(stage: Stage) -> No
     assert all(count <= most for count in writes.values()), writes
     assert set(writes) <= set(names)
     for name in names:
-        assert (
-            eventually("the status", START, lambda name=name: stage.policy(name))["status"]["summary"]["members"]
-            == "2/2"
-        )  # type: ignore[misc]
+        assert stage.policy(name)["status"]["summary"]["members"] == "2/2"
 
 
 def requests_of(log: Path, start: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A graceful delete loses nothing: what the app had when its preStop hook was answered is what the next pod starts with."""
+"""A graceful delete loses nothing: what the app had when its preStop hook was answered, the next pod starts with."""
 
 from concurrent.futures import ThreadPoolExecutor
 
