@@ -185,7 +185,7 @@ def decide_claim(slots: Slots, who: Claimant, *, wanted: int | None, head_epochs
 
 
 def _held_by(slots: Slots, who: Claimant) -> Hold | Take | None:
-    """What the pod has already. A record that a commit healed after a fail-over describes another pod: it is put right."""
+    """What the pod has already. A record that a commit healed after a fail-over describes another pod: put it right."""
     for record in slots.values():
         if record.holder == who.uid:
             if record.describes(who):
