@@ -73,6 +73,17 @@ class Installation:
             self.lab.kubectl("-n", SYSTEM, "scale", OPERATOR, "--replicas=1")
             self.wait_for_operator()
 
+    @contextmanager
+    def two_operators(self) -> Iterator[None]:
+        """With two operators at work until the block ends."""
+        self.lab.kubectl("-n", SYSTEM, "scale", OPERATOR, "--replicas=2")
+        within(90, "two operators to be ready", lambda: sum(map(is_ready, self.operator_pods())) == 2)
+        try:
+            yield
+        finally:
+            self.lab.kubectl("-n", SYSTEM, "scale", OPERATOR, "--replicas=1")
+            within(60, "one operator to be gone", lambda: len(self.operator_pods()) == 1)
+
     def wait_for_operator(self) -> None:
         """Wait until an operator is ready."""
         within(90, "the operator to be ready", lambda: any(is_ready(each) for each in self.operator_pods()))

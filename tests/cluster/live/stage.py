@@ -27,6 +27,7 @@ from tests.lab.layout import REPOSITORY
 
 T = TypeVar("T")
 START = 60.0  # seconds in which a pod should be ready, on a machine of 2 cores that others use
+CONTROLLERS = 120.0  # seconds in which the controllers act, also after the API server was away for a minute
 SAVE = 20.0  # seconds in which a change should be acknowledged, with an interval of 1 s
 AWAY = (OSError, HTTPException, redis.RedisError, requests.RequestException)
 _PAUSE = 0.1
@@ -124,7 +125,7 @@ class Stage:
         self.put_secret(self.installation.secret)
         eventually(
             "the namespace's service account",
-            START,
+            CONTROLLERS,
             lambda: self.installation.api.get(self.namespace, "serviceaccounts", "default"),
         )
 
@@ -163,14 +164,19 @@ class Stage:
 
         eventually(f"pods of {app} to be injected", START, injected)
 
-    def own_redis(self) -> None:
-        """Install a quickstart Redis into this namespace, for a test that breaks it. It makes the Secret here."""
+    def own_redis(self, node: str = "") -> None:
+        """Install a quickstart Redis into this namespace (on that node), for a test that breaks something near it.
+
+        It makes the Secret here.
+        """
         rendered = self.installation.lab.kubectl("kustomize", str(REPOSITORY / "manifests/lab/redis"))
         objects = [each for each in yaml.safe_load_all(rendered) if each["kind"] != "Namespace"]
         for each in objects:
             each["metadata"]["namespace"] = self.namespace
             for subject in each.get("subjects", []):
                 subject["namespace"] = self.namespace
+            if node and each["kind"] == "StatefulSet":
+                each["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
         self.kubectl("delete", "secret", "resonance-redis", "--ignore-not-found")
         self.apply(*objects)
         self.redis_ready()

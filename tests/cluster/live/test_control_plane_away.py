@@ -7,8 +7,46 @@ from tests.cluster.live.records import Snapshot
 from tests.cluster.live.stage import START, Life, Stage, eventually
 from tests.cluster.live.workloads import stateful_set
 from tests.lab import Cut
+from tests.lab.layout import NODES
 
 MINUTE = 60.0
+
+
+def test_a_pod_on_a_cut_off_node_cannot_overwrite_its_successor(stage: Stage) -> None:
+    """The old pod of a StatefulSet lives on, out of Kubernetes' sight, and writes on: fenced, kept aside, said."""
+    lab = stage.installation.lab
+    away, here = cut_and_kept(stage)
+    stage.own_redis(here)
+    stage.protect()
+    workload = stateful_set("web", "--tick-ms=200")
+    workload["spec"]["template"]["spec"]["affinity"] = prefer(away)
+    stage.apply(workload)
+    old = stage.of_stateful_set(stage.ready("web-0"))
+    assert old.pod["spec"]["nodeName"] == away
+    head = eventually("a first snapshot", START, old.member.newer(0))
+    lab.cut(away, Cut.APISERVER)
+    try:
+        eventually("the node to be given up", START, lambda: is_given_up(stage, away))
+        stage.kubectl("delete", "pod", "web-0", "--force", "--grace-period=0")
+        new = stage.of_stateful_set(stage.ready("web-0", but=old.uid))
+        assert new.pod["spec"]["nodeName"] != away
+        now = new.app.export()
+        assert_goes_on(head.state, now.state)
+        assert now.line == head.line
+        mine = eventually("the newcomer's first snapshot", START, lambda: owned(new))
+        tip = eventually("the old pod to be kept aside", START, lambda: new.member.tip(old.uid))
+        later = eventually("the old pod to write on", START, lambda: _later(new.member.tip(old.uid), tip["seq"]))
+        assert later["writer"] == old.uid
+        head = eventually("the newcomer to write on", START, new.member.newer(mine.seq))
+        assert head.owner == new.uid
+        assert_goes_on(mine.state, head.state)
+        assert old.app.export().incarnation != new.app.export().incarnation, "both lived all the time"
+    finally:
+        lab.heal(away)
+    eventually("the old pod's end", START, lambda: _is_gone(old))
+    last = eventually("the newcomer to write on", START, new.member.newer(head.seq))
+    assert_goes_on(head.state, last.state)
+    assert last.owner == new.uid
 
 
 def test_snapshots_and_restores_in_place_go_on_without_an_api_server(stage: Stage) -> None:
@@ -52,46 +90,10 @@ def assert_a_crash_restores(web: Life) -> None:
     assert later.line == head.line
 
 
-def test_a_pod_on_a_cut_off_node_cannot_overwrite_its_successor(stage: Stage) -> None:
-    """The old pod of a StatefulSet lives on, out of Kubernetes' sight, and writes on: fenced, kept aside, said."""
-    lab = stage.installation.lab
-    stage.protect()
-    away = node_without_operator(stage)
-    workload = stateful_set("web", "--tick-ms=200")
-    workload["spec"]["template"]["spec"]["affinity"] = prefer(away)
-    stage.apply(workload)
-    old = stage.of_stateful_set(stage.ready("web-0"))
-    assert old.pod["spec"]["nodeName"] == away
-    head = eventually("a first snapshot", START, old.member.newer(0))
-    lab.cut(away, Cut.APISERVER)
-    try:
-        eventually("the node to be given up", START, lambda: is_given_up(stage, away))
-        stage.kubectl("delete", "pod", "web-0", "--force", "--grace-period=0")
-        new = stage.of_stateful_set(stage.ready("web-0", but=old.uid))
-        assert new.pod["spec"]["nodeName"] != away
-        now = new.app.export()
-        assert_goes_on(head.state, now.state)
-        assert now.line == head.line
-        mine = eventually("the newcomer's first snapshot", START, lambda: owned(new))
-        tip = eventually("the old pod to be kept aside", START, lambda: new.member.tip(old.uid))
-        later = eventually("the old pod to write on", START, lambda: _later(new.member.tip(old.uid), tip["seq"]))
-        assert later["writer"] == old.uid
-        head = eventually("the newcomer to write on", START, new.member.newer(mine.seq))
-        assert head.owner == new.uid
-        assert_goes_on(mine.state, head.state)
-        assert old.app.export().incarnation != new.app.export().incarnation, "both lived all the time"
-    finally:
-        lab.heal(away)
-    eventually("the old pod's end", START, lambda: _is_gone(old))
-    last = eventually("the newcomer to write on", START, new.member.newer(head.seq))
-    assert_goes_on(head.state, last.state)
-    assert last.owner == new.uid
-
-
-def node_without_operator(stage: Stage) -> str:
-    """A node whose loss does not take the operator with it."""
-    used = {each["spec"].get("nodeName") for each in stage.installation.operator_pods()}
-    return next(node for node in ("node2", "node1") if node not in used)
+def cut_and_kept(stage: Stage) -> tuple[str, str]:
+    """A node whose loss does not take the operator with it, and the one where the operator is."""
+    kept = next(str(each["spec"]["nodeName"]) for each in stage.installation.operator_pods())
+    return next(node for node in NODES if node != kept), kept
 
 
 def prefer(node: str) -> dict[str, object]:

@@ -16,7 +16,7 @@ from tests.cluster.live.stage import AWAY, START, Life, Stage, eventually, stage
 from tests.cluster.live.workloads import Replace, deployment, stateful_set
 
 
-@pytest.fixture(scope="module", params=["operator present", "operator away"])
+@pytest.fixture(scope="module", params=["one operator", "operator away", "two operators"])
 def workloads(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A StatefulSet `web`, a Deployment `edge` with Recreate and one, `wave`, with the default surge."""
     with staged(installation, "replaced") as stage:
@@ -25,10 +25,11 @@ def workloads(installation: Installation, request: pytest.FixtureRequest) -> Ite
         stage.ready("web-0")
         stage.ready_of("edge")
         stage.ready_of("wave")
-        if request.param == "operator present":
+        if request.param == "one operator":
             yield stage
         else:
-            with installation.operator_away():
+            away = request.param == "operator away"
+            with installation.operator_away() if away else installation.two_operators():
                 yield stage
 
 
@@ -97,6 +98,18 @@ def test_what_the_old_pod_of_a_surge_changes_after_the_hand_over_is_kept_as_a_ti
     tip = old.member.tip(old.uid)
     kept = [each for each in [*old.member.kept(), *([tip] if tip else [])] if each["writer"] == old.uid]
     assert kept, "what the old pod did in between is kept"
+
+
+def test_a_pod_that_vanished_without_a_word_leaves_its_slot_to_the_next(stage: Stage) -> None:
+    """Its agent could not release; the operator does, once Kubernetes says that the pod is gone."""
+    stage.protect()
+    stage.apply(deployment())
+    old = stage.of_deployment(stage.ready_of("edge"))
+    before, head = old.acknowledged()
+    stage.kubectl("delete", "pod", old.name, "--force", "--grace-period=0", "--wait=false")
+    old.kill("resonance-agent")
+    assert_taken_over(before, head, stage.of_deployment(stage.ready_of("edge", but=(old.uid,))))
+    assert set(old.member.slots()) == {"slot-0"}
 
 
 @contextmanager
