@@ -1,4 +1,4 @@
-"""What the agent counts, and its page for Prometheus (docs/reference.md lists the names).
+"""What the agent counts, and its page for Prometheus (docs/metrics.md lists the names).
 
 Counting costs a few numbers; the client library is imported at the first scrape, so that a pod that nobody scrapes does
 not pay for it.

@@ -363,6 +363,7 @@ class Keeper:
             self._log.info("flush_asked", member=self._session.member)
             self._flush_began, self._flushed, self._final_saved = self._now(), False, False
             self.phase = Phase.ENDING
+            self._session.leaving = True
             self._store.try_now()
         report = self._capture()
         self._due.fast = self._now() + FAST_MS
@@ -395,6 +396,7 @@ class Keeper:
         self._log.info("app_goes_on", member=self._session.member)
         self.phase, self._flush_began, self._settled = Phase.RUNNING, None, False
         self._final_saved = False
+        self._session.leaving = False
         return self._now()
 
     def _nobody_else_ran(self) -> None:
@@ -432,6 +434,7 @@ class Keeper:
     def finish(self) -> Outcome:
         """SIGTERM: the last capture if the app lives, the final file, the report, the release. Returns the outcome."""
         outcome = Outcome.SKIPPED
+        self._session.leaving = True
         self._store.try_now()
         if not self._idle:
             outcome = self._last_words()

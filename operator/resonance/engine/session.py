@@ -101,6 +101,8 @@ class Session:
         report: Report,
     ) -> None:
         self.replicas = 0
+        self.leaving = False
+        """The pod is about to end: a newcomer that never committed then leaves the member to its holder."""
         self.report = report
         self.note = ""
         """What the host has to say of a good turn, for the report."""
@@ -197,6 +199,8 @@ class Session:
             capture = self._capture()
             if self._writer is None:
                 return Outcome.NOT_HELD, waits
+            if self.leaving and self._still_newcomer():
+                return self._concluded(self._writer.put_aside(capture))
             written = self._writer.commit(capture, replicas=self.replicas)
             if written.outcome is not Outcome.CONFLICT:
                 return self._concluded(written)
@@ -220,6 +224,13 @@ class Session:
         except StoreError as error:
             return str(error)
         return ""
+
+    def _still_newcomer(self) -> bool:
+        """True while another pod holds the member that we have only reserved. Raises store errors."""
+        if self._claim is None or not self._claim.reserved or self._good_at is not None:
+            return False
+        record, _ = read_slot(self._keyspace, self._keys, self._claim.member)
+        return record is not None and record.next is not None and record.next.uid == self._who.uid
 
     def _capture(self) -> Capture:
         began = self._clock()
@@ -322,9 +333,11 @@ class Session:
         name = self.member
         record, policy = read_slot(self._keyspace, self._keys, name or "")
         uid = self._who.uid
-        ours = record is not None and (record.holder == uid or (record.next is not None and record.next.uid == uid))
+        epoch = self._claim.epoch if self._claim is not None else 0
+        ours = record is not None and record.names(uid, epoch)
+        right = record is None or record.holder != uid or record.describes(self._who)
         asked = record is not None and record.holder == uid and record.next is not None and not record.next.answered
-        return Polled(record, policy, asked, lost=name is not None and not ours)
+        return Polled(record, policy, asked, lost=name is not None and not (ours and right))
 
     def hand_over(self) -> Report:
         """Commit once more for a waiting newcomer and answer it; its first commit will end our right to write."""

@@ -220,6 +220,12 @@ class Writer:
         if self._seen is not None and self._base is not None:
             self._seen = settle(self._keyspace, self.member, self._seen, self._base.state)
 
+    def put_aside(self, capture: Capture) -> Written:
+        """Keep the capture beside the member's history, where nothing restores it by itself. Raises store errors."""
+        self._base = None
+        set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
+        return Written(Outcome.SUPERSEDED, capture.draft)
+
     def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
         match why:
             case Refusal.DUPLICATE:
@@ -233,13 +239,12 @@ class Writer:
                 return Written(Outcome.CONFLICT, capture.draft)
             case Refusal.NOT_HELD:
                 self._base = None
+                set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
                 return Written(Outcome.NOT_HELD, capture.draft)
             case Refusal.QUARANTINED:
                 set_aside(self._keyspace, self.member.keys.quarantine, capture.draft, capture.change.after)
                 return Written(Outcome.QUARANTINED, capture.draft)
             case Refusal.FENCED:
-                self._base = None
-                set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
-                return Written(Outcome.SUPERSEDED, capture.draft)
+                return self.put_aside(capture)
             case _:
                 assert_never(why)

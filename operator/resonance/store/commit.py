@@ -19,7 +19,7 @@ from resonance.model.retention import Appended, Retention, append, needs_base
 from resonance.model.state import Delta, State, advance, diff, digest
 from resonance.sealing import proof_of, seal_base, seal_delta
 from resonance.store.keyspace import Exists, FieldIs, Guard, HashIs, Keyspace, Write
-from resonance.store.live import INLINE_BYTES, STAGE_TTL_S, LiveWrites, change_live, hset, replace_live
+from resonance.store.live import INLINE_BYTES, LiveWrites, change_live, expiring, hset, replace_live
 from resonance.store.member import Member, Seen, load
 
 DELTA_BYTES = 1024 * 1024
@@ -208,7 +208,7 @@ def _store_blob(attempt: _Attempt, name: str, blob: bytes) -> tuple[list[Write],
     stage = attempt.member.keys.stage(attempt.offer.request.commit, "blob")
     pieces = range(0, len(blob), INLINE_BYTES)
     filling: list[Write] = [("SETRANGE", stage, start, blob[start : start + INLINE_BYTES]) for start in pieces]
-    attempt.keyspace.stage([("UNLINK", stage), *filling, ("EXPIRE", stage, STAGE_TTL_S)])
+    attempt.keyspace.stage(list(expiring(stage, filling)))
     return [("RENAME", stage, name), ("PERSIST", name)], (stage,)
 
 
@@ -259,6 +259,5 @@ def set_aside(keyspace: Keyspace, key: str, manifest: Manifest, state: State) ->
     stage = f"{key}:stage:{manifest.commit}"
     whole = replace(manifest, stored_bytes=len(blob), chain=(manifest.seq,), proof=proof_of(blob))
     whole = replace(whole, state_bytes=state.size(), base_bytes=len(blob))
-    staging: list[Write] = [("UNLINK", stage), ("HSET", stage, "manifest", whole.to_json(), "blob", blob)]
-    keyspace.stage([*staging, ("EXPIRE", stage, STAGE_TTL_S)])
+    keyspace.stage(list(expiring(stage, [("HSET", stage, "manifest", whole.to_json(), "blob", blob)])))
     keyspace.apply([], [("UNLINK", key), ("RENAME", stage, key), ("PERSIST", key)])

@@ -110,7 +110,10 @@ class Keyspace(Protocol):
         """
 
     def stage(self, writes: Sequence[Write]) -> None:
-        """Do writes that nobody reads yet (staging keys), outside any guard, in pieces that hold up no other client."""
+        """Do writes that nobody reads yet (staging keys), outside any guard, in pieces that hold up no other client.
+
+        Each piece is whole or absent, and an ``EXPIRE`` belongs to the piece of the write before it.
+        """
 
     def info(self) -> Mapping[str, object]:
         """What the server says about itself (``INFO``), sections flattened."""

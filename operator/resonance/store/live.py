@@ -42,9 +42,18 @@ def replace_live(keys: MemberKeys, old: Collection[str], after: State, commit: s
         if entries:
             stage = keys.stage(commit, kind)
             staged.append(stage)
-            staging += [("UNLINK", stage), *hset(stage, entries.items()), ("EXPIRE", stage, STAGE_TTL_S)]
+            staging += expiring(stage, hset(stage, entries.items()))
             writes += [("RENAME", stage, live), ("PERSIST", live)]
     return LiveWrites(tuple(staging), (*vanished, *writes, _metrics(keys, after.metrics)), tuple(staged))
+
+
+def expiring(stage: str, filling: Iterable[Write]) -> Iterator[Write]:
+    """Fill a key that goes by itself: its time is set together with its first piece, as the writer may die after it."""
+    yield ("UNLINK", stage)
+    for place, write in enumerate(filling):
+        yield write
+        if place == 0:
+            yield ("EXPIRE", stage, STAGE_TTL_S)
 
 
 def change_live(keys: MemberKeys, before: State, delta: Delta) -> LiveWrites:

@@ -67,10 +67,10 @@ class RedisKeyspace:
         return answer
 
     def stage(self, writes: Sequence[Write]) -> None:
-        """Plain pipelines of at most about :data:`PIECE_BYTES`."""
+        """One MULTI for each piece of about :data:`PIECE_BYTES`."""
         try:
             for piece in _pieces(writes):
-                pipe: Any = self._client.pipeline(transaction=False)
+                pipe: Any = self._client.pipeline(transaction=True)
                 for write in piece:
                     pipe.execute_command(*write)
                 pipe.execute()
@@ -134,13 +134,14 @@ def _encode_writes(writes: Sequence[Write]) -> Iterable[Argument]:
 
 
 def _pieces(writes: Sequence[Write]) -> Iterable[list[Write]]:
+    """``EXPIRE`` stays with the write before it, so that nothing without an end is left when the writer dies."""
     piece: list[Write] = []
     size = 0
     for write in writes:
-        piece.append(write)
-        size += sum(len(each) if isinstance(each, bytes | str) else 8 for each in write)
-        if size >= PIECE_BYTES:
+        if size >= PIECE_BYTES and write[0] != "EXPIRE":
             yield piece
             piece, size = [], 0
+        piece.append(write)
+        size += sum(len(each) if isinstance(each, bytes | str) else 8 for each in write)
     if piece:
         yield piece

@@ -23,7 +23,7 @@ from resonance.model.claim import (
     decide_release,
 )
 from resonance.model.errors import StoreBusy, StoreDamaged
-from resonance.model.naming import WorkloadKeys
+from resonance.model.naming import WorkloadKeys, slot_member
 from resonance.model.record import read_part, read_record
 from resonance.store.keyspace import Field, Guard, Hash, HashIs, Keyspace, Text
 
@@ -135,7 +135,9 @@ def _claim_of(decision: Take | Reserve) -> Claim:
 
 def _head_epochs(keyspace: Keyspace, keys: WorkloadKeys, seen: WorkloadRecord, who: Claimant) -> dict[str, int]:
     names = set(seen.slots) | ({who.member} if who.member else set())
-    names |= {f"slot-{index}" for index in range(len(seen.slots) + 1)} if who.member is None else set()
+    if who.member is None:  # a founding pod keeps away from heads whose record was lost, so look beyond the records
+        wanted = seen.policy.wanted if seen.policy is not None else None
+        names |= {slot_member(index) for index in range(len(seen.slots) + (wanted or 0) + 1)}
     ordered = sorted(names)
     heads = keyspace.read([Hash(keys.member(name).head) for name in ordered])
     found = {name: heads.hash(index).get(b"epoch") for index, name in enumerate(ordered)}
