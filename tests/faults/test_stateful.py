@@ -7,7 +7,7 @@ a process that started empty never becomes head unless a person accepted it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import pytest
@@ -101,7 +101,7 @@ class FailingOver(Machine):
 
     def made(self) -> World:
         self.keyspace = MemoryKeyspace()
-        self.back = lambda: None
+        self.back: Callable[[], None] = lambda: None
         world = World(self.keyspace, lambda: copy.deepcopy(self.keyspace.data))
         self._remember(world)
         return world
