@@ -11,18 +11,18 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from resonance.model.errors import InvalidInput, StoreBusy, StoreError, StoreRefused, StoreUnreachable
+from resonance.store.place import Node, Place, read_place
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 5.0
@@ -33,65 +33,75 @@ GUARDED_SCRIPT = files("resonance.store").joinpath("guarded.lua").read_text()
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Who we are. ``repr`` shows no secret."""
+
+    username: str | None
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Where Redis is and how to prove who we are. ``repr`` shows no secret."""
 
-    host: str
-    port: int
-    database: int
-    username: str | None
-    password: str = field(repr=False)
+    place: Place
+    login: Login
     ca: str = field(repr=False)
     certificate: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
+    sentinel_login: Login | None = None
+    """For the Sentinels, where they want another than Redis."""
 
     @property
     def address(self) -> str:
-        """``host:port``, for messages."""
-        return f"{self.host}:{self.port}"
+        """Where, for messages."""
+        return self.place.address
+
+    @property
+    def database(self) -> int:
+        return self.place.database
+
+
+KEYS = (
+    "url",
+    "username",
+    "password",
+    "sentinel.username",
+    "sentinel.password",
+    "ca.crt",
+    "tls.crt",
+    "tls.key",
+)
+"""What a Secret may hold; only ``url``, ``password`` and ``ca.crt`` must be there."""
 
 
 def read_settings(secret: Mapping[str, str]) -> StoreSettings:
     """Settings from the keys of a Secret. Raises :class:`InvalidInput` with the key, the value and the remedy.
 
-    Keys: ``url`` (``rediss://host[:port][/database]``), ``password``, ``ca.crt``; optional ``username``, ``tls.crt``
-    with ``tls.key``.
+    Keys: ``url`` (see :mod:`resonance.store.place`), ``password``, ``ca.crt``; optional ``username``, ``tls.crt``
+    with ``tls.key``, and ``sentinel.password`` with ``sentinel.username`` for Sentinels that want another login.
     """
-    url = secret.get("url", "").strip()
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.hostname or ''}"
-    if parts.scheme != "rediss":
-        remedy = "the store is reached over TLS only. Give a URL that begins with rediss://."
-        raise InvalidInput("secret key url", shown if url else "", remedy)
-    if not parts.hostname:
-        raise InvalidInput("secret key url", shown, "the host is missing. Try rediss://redis.example.svc:6379.")
-    if parts.password or parts.username:
-        raise InvalidInput("secret key url", shown, "put the user and password into the keys username and password.")
-    database = parts.path.strip("/") or "0"
-    if not database.isdigit():
-        raise InvalidInput("secret key url", shown, "what follows the port is a database number. Try /0.")
+    place = read_place(secret.get("url", "").strip())
     if not secret.get("password"):
         raise InvalidInput("secret key password", "", "it is missing. Redis without AUTH is refused: set a password.")
     if "BEGIN CERTIFICATE" not in secret.get("ca.crt", ""):
         raise InvalidInput("secret key ca.crt", "", "it must hold the PEM certificate of the CA that signed Redis's.")
     if bool(secret.get("tls.crt")) != bool(secret.get("tls.key")):
         raise InvalidInput("secret key tls.crt", "", "tls.crt and tls.key go together. Give both or neither.")
-    return StoreSettings(
-        parts.hostname,
-        parts.port or 6379,
-        int(database),
-        secret.get("username", "").strip() or None,
-        secret["password"].strip(),
-        secret["ca.crt"],
-        secret.get("tls.crt"),
-        secret.get("tls.key"),
-    )
+    if secret.get("sentinel.username") and not secret.get("sentinel.password"):
+        raise InvalidInput("secret key sentinel.password", "", "sentinel.username needs it. Give both or neither.")
+    sentinel = _login(secret, "sentinel.") if secret.get("sentinel.password") else None
+    certificate, key = secret.get("tls.crt") or None, secret.get("tls.key") or None
+    return StoreSettings(place, _login(secret, ""), secret["ca.crt"], certificate, key, sentinel)
+
+
+def _login(secret: Mapping[str, str], begin: str) -> Login:
+    return Login(secret.get(f"{begin}username", "").strip() or None, secret[f"{begin}password"].strip())
 
 
 def read_secret_directory(directory: Path) -> dict[str, str]:
     """The keys of a mounted Secret; empty when it is not there."""
-    names = ("url", "username", "password", "ca.crt", "tls.crt", "tls.key")
-    return {name: (directory / name).read_text() for name in names if (directory / name).is_file()}
+    return {name: (directory / name).read_text() for name in KEYS if (directory / name).is_file()}
 
 
 def trust(settings: StoreSettings) -> ssl.SSLContext:
@@ -112,14 +122,23 @@ def trust(settings: StoreSettings) -> ssl.SSLContext:
     return context
 
 
+class Births:
+    """How often one thread's connection to one server was made; WAIT means nothing on one that was made anew."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class TrustedConnection(redis.SSLConnection):
     """redis-py's TLS connection with the context made above instead of one that also trusts the system's CAs."""
 
-    def __init__(self, *, context: ssl.SSLContext, **rest: Any) -> None:
+    def __init__(self, *, context: ssl.SSLContext, births: Births, **rest: Any) -> None:
         super().__init__(**rest)
         self._context = context
+        self._births = births
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        self._births.count += 1
         try:
             return self._context.wrap_socket(sock, server_hostname=self.host)
         except TimeoutError:
@@ -142,22 +161,32 @@ def _speaks_plain_text(host: str, port: int) -> bool:
         return False
 
 
-def connect(settings: StoreSettings, context: ssl.SSLContext) -> redis.Redis:
-    """A client; it connects at its first command."""
+def connect(  # noqa: PLR0913 - what a connection is made of
+    node: Node,
+    login: Login,
+    context: ssl.SSLContext,
+    *,
+    database: int = 0,
+    births: Births | None = None,
+    greet: Callable[[Any], None] | None = None,
+) -> redis.Redis:
+    """A client; it connects at its first command. ``greet`` takes a new connection over instead of its own greeting."""
     pool = redis.ConnectionPool(
         connection_class=TrustedConnection,
         context=context,
-        host=settings.host,
-        port=settings.port,
-        db=settings.database,
-        username=settings.username,
-        password=settings.password,
+        births=births if births is not None else Births(),
+        host=node.host,
+        port=node.port,
+        db=database,
+        username=login.username,
+        password=login.password,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         client_name="resonance",
         driver_info=None,
+        redis_connect_func=greet,
     )
     return redis.Redis(connection_pool=pool)
 
