@@ -35,6 +35,8 @@ from resonance.store.workload import PolicyRecord
 
 SECRET_MS = 2_000
 SLOT_POLL_MS = 1_000
+POLICY_POLL_MS = 10_000
+"""However long the interval: a shorter one, a suspension or a deletion is heard within this."""
 HEALTH_MS = 30_000
 FINAL_MS = 500
 FAST_MS = 500
@@ -183,7 +185,7 @@ class Keeper:
         """
         now = self._now()
         slot = self._settings.identity is Identity.SLOT
-        self._due.poll = now + (SLOT_POLL_MS if slot else self._every)
+        self._due.poll = now + (SLOT_POLL_MS if slot else min(self._every, POLICY_POLL_MS))
         try:
             polled = self._session.poll()
         except StoreError:
