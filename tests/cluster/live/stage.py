@@ -225,13 +225,14 @@ class Stage:
         states = {each["name"]: each["state"] for each in pod["status"].get("initContainerStatuses", [])}
         return pod if "running" in states.get("resonance-restore", {}) else None
 
-    def ready_of(self, part: str, *, but: tuple[str, ...] = (), seconds: float = START) -> Object:
-        """Wait until a pod of a workload, none of those with the uids `but`, is ready."""
-        return eventually(
-            f"a new pod of {part} to be ready",
-            seconds,
-            lambda: next((p for p in self.pods(part) if is_ready(p) and p["metadata"]["uid"] not in but), None),
-        )
+    def ready_of(self, part: str, *, but: tuple[str, ...] = (), node: str = "", seconds: float = START) -> Object:
+        """Wait until a pod of a workload (on that node), none of those with the uids `but`, is ready."""
+
+        def found() -> Object | None:
+            new = [each for each in self.pods(part) if is_ready(each) and each["metadata"]["uid"] not in but]
+            return next((each for each in new if node in ("", each["spec"]["nodeName"])), None)
+
+        return eventually(f"a new pod of {part} to be ready", seconds, found)
 
     def member(self, workload: str, member: str, policy: str = "web") -> Member:
         """The records of a member."""
@@ -245,6 +246,11 @@ class Stage:
     def of_deployment(self, pod: Object, policy: str = "web", slot: str = "slot-0") -> Life:
         """A Deployment's pod and its member."""
         return Life(self, pod, self.member(f"Deployment.{pod['metadata']['labels']['part']}", slot, policy))
+
+    def of_daemon_set(self, pod: Object, policy: str = "web") -> Life:
+        """A DaemonSet's pod and its member."""
+        name, node = str(pod["metadata"]["labels"]["part"]), str(pod["spec"]["nodeName"])
+        return Life(self, pod, self.member(f"DaemonSet.{name}", node, policy))
 
     def policy(self, name: str = "web") -> Object:
         """The policy as it is now; empty when there is none."""
