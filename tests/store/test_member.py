@@ -15,6 +15,7 @@ from resonance.model.naming import WorkloadKeys, workload_keys
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT
 from resonance.model.state import State, digest
+from resonance.store.aside import KEPT, parse_asides
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.member import Member, load
 from resonance.store.redis_keyspace import RedisKeyspace
@@ -149,6 +150,30 @@ def test_a_fenced_pod_cannot_overwrite_its_successor(keyspace: Keyspace) -> None
     assert save(old, state(mark=99)) is Outcome.SUPERSEDED
     assert newest(keyspace) == state(mark=2)
     assert not load(keyspace, MEMBER).record.kept
+
+
+def test_of_superseded_pods_the_newest_eight_are_kept_aside_and_what_they_did_alone_is_known(
+    keyspace: Keyspace,
+) -> None:
+    olds = [writer(keyspace, f"old-{index}", index + 1) for index in range(KEPT + 2)]
+    head = None
+    for index, old in enumerate(olds):
+        proof = FOUNDER if head is None else Proof(f"p{index}", head.manifest.id)
+        old.files.update({} if head is None else {head.manifest.id: head.commit})
+        old.reconnected()
+        by = writer(keyspace, f"old-{index}", index + 1, old.files)
+        olds[index] = by
+        capture = by.prepare(encode_state(state(mark=index)), proof, taken_at_ms=1_000 * index)
+        assert by.commit(capture).outcome is Outcome.SAVED
+        head = load(keyspace, MEMBER).record.head
+    for index, old in enumerate(olds[:-1]):
+        capture = old.prepare(encode_state(state(mark=100 + index)), FOUNDER, taken_at_ms=50_000 + index)
+        assert old.commit(capture).outcome is Outcome.SUPERSEDED
+    aside = parse_asides(keyspace.read([Hash(MEMBER.keys.aside)]).hash(0), where="x")
+    assert [each.uid for each in aside] == [f"old-{index}" for index in range(KEPT, 0, -1)]
+    assert [each.gap_ms for each in aside] == [50_000 + index - 1_000 * index for index in range(KEPT, 0, -1)]
+    assert keyspace.read([Hash(MEMBER.keys.tip("old-0"))]).hash(0) == {}
+    assert keyspace.read([Hash(MEMBER.keys.tip("old-1"))]).hash(0)
 
 
 def test_an_empty_process_is_put_in_quarantine_and_never_becomes_head(keyspace: Keyspace) -> None:

@@ -17,6 +17,8 @@ from resonance.model.naming import WorkloadKeys
 from resonance.model.pod import Pod
 from resonance.model.report import Report
 from resonance.model.resource import Policy
+from resonance.model.units import show_duration
+from resonance.store.aside import Aside, parse_asides
 from resonance.store.keyspace import Hash, Keyspace, Query
 from resonance.store.workload import WorkloadRecord, read_workload
 
@@ -25,11 +27,12 @@ _MEMBERS_A_READ = 100
 
 @dataclass(frozen=True, slots=True)
 class MemberSeen:
-    """One member's head and report. ``damage`` says what of them does not parse."""
+    """One member's head, report, and what superseded pods have aside. ``damage`` says what of them does not parse."""
 
     head: Head | None = None
     report: Report | None = None
     damage: str = ""
+    asides: tuple[Aside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,16 @@ def _look_at(keyspace: Keyspace, keys: WorkloadKeys) -> WorkloadSeen:
         part = names[start : start + _MEMBERS_A_READ]
         queries: list[Query] = []
         for name in part:
-            queries += [Hash(keys.member(name).head), Hash(keys.member(name).report)]
+            queries += [Hash(keys.member(name).head), Hash(keys.member(name).report), Hash(keys.member(name).aside)]
         seen = keyspace.read(queries)
         at_ms = seen.at_ms
         for index, name in enumerate(part):
-            members[name] = _member(seen.hash(2 * index), seen.hash(2 * index + 1), keys, name)
+            members[name] = _member([seen.hash(3 * index + place) for place in range(3)], keys, name)
     return WorkloadSeen(record, members, at_ms)
 
 
-def _member(head: Mapping[bytes, bytes], report: Mapping[bytes, bytes], keys: WorkloadKeys, name: str) -> MemberSeen:
+def _member(raw: Sequence[Mapping[bytes, bytes]], keys: WorkloadKeys, name: str) -> MemberSeen:
+    head, report, aside = raw
     where = keys.member(name)
     damage = []
     parsed_head, parsed_report = None, None
@@ -84,7 +88,12 @@ def _member(head: Mapping[bytes, bytes], report: Mapping[bytes, bytes], keys: Wo
         parsed_report = Report.from_fields(report, where=where.report)
     except StoreDamaged as error:
         damage.append(str(error))
-    return MemberSeen(parsed_head, parsed_report, " ".join(damage))
+    asides: tuple[Aside, ...] = ()
+    try:
+        asides = parse_asides(aside, where=where.aside)
+    except StoreDamaged as error:
+        damage.append(str(error))
+    return MemberSeen(parsed_head, parsed_report, " ".join(damage), asides)
 
 
 def join(
@@ -125,7 +134,16 @@ def _facts(
     opened = verified.get((pod.workload, member))
     if found.damage:
         opened = Verified(Proved.DAMAGED, member, found.damage)
-    return PodFacts(pod, ignored, member, reserved, "", found.head, report, age, silent, opened)
+    gap = _hand_over_gap(found)
+    return PodFacts(pod, ignored, member, reserved, "", found.head, report, age, silent, opened, gap)
+
+
+def _hand_over_gap(found: MemberSeen) -> str:
+    """What the last superseded pod did beside the history; empty when it took the member over again."""
+    last = next(iter(found.asides), None)
+    if last is None or last.gap_ms < 0 or (found.head is not None and found.head.owner == last.uid):
+        return ""
+    return f"{show_duration(last.gap_ms)} of {last.pod}"
 
 
 def _since(now_ms: int, then_ms: int) -> timedelta:

@@ -141,7 +141,7 @@ class PolicyLoop:
         return min(pause, self._until_next_write() or pause)
 
     def _until_next_write(self) -> float:
-        """Seconds until the pace allows a status again, 0 when it does: a turn then shows figures as fresh as can be."""
+        """Seconds until the pace allows a status again, 0 when it does, so that figures are as fresh as can be."""
         if self._written_at is None:
             return 0.0
         left = (self._written_at + PACE - self._tools.wall()).total_seconds()

@@ -20,7 +20,8 @@ from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT, Retention
 from resonance.reading import Reading, read
 from resonance.sealing import seal_document
-from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, set_aside, settle
+from resonance.store.aside import keep_superseded, keep_suspect
+from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, settle
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.live import INLINE_BYTES
 from resonance.store.member import Member, Seen, load
@@ -91,6 +92,7 @@ class Writer:
         self._base: Base | None = None
         self._reading: Reading | None = None
         self._last: tuple[str, str] | None = None
+        self._acknowledged_ms = -1
 
     @property
     def record(self) -> MemberRecord | None:
@@ -210,6 +212,7 @@ class Writer:
     def _after_saved(self, capture: Capture, saved: Saved, replicas: int) -> Written:
         self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
         self._last = (capture.request.incarnation, capture.request.commit)
+        self._acknowledged_ms = capture.draft.taken_at_ms
         outcome = Outcome.SAVED
         if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
             outcome = Outcome.SAVED_UNREPLICATED
@@ -223,7 +226,7 @@ class Writer:
     def put_aside(self, capture: Capture) -> Written:
         """Keep the capture beside the member's history, where nothing restores it by itself. Raises store errors."""
         self._base = None
-        set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
+        keep_superseded(self._keyspace, self.member.keys, capture.draft, capture.change.after, self._acknowledged_ms)
         return Written(Outcome.SUPERSEDED, capture.draft)
 
     def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
@@ -231,6 +234,7 @@ class Writer:
             case Refusal.DUPLICATE:
                 self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
                 self._last = (capture.request.incarnation, capture.request.commit)
+                self._acknowledged_ms = capture.draft.taken_at_ms
                 record = self.record
                 stands = record.head.manifest if record is not None and record.head is not None else capture.draft
                 return Written(Outcome.SAVED, stands)
@@ -238,11 +242,9 @@ class Writer:
                 self._base = None
                 return Written(Outcome.CONFLICT, capture.draft)
             case Refusal.NOT_HELD:
-                self._base = None
-                set_aside(self._keyspace, self.member.keys.tip(self._uid), capture.draft, capture.change.after)
-                return Written(Outcome.NOT_HELD, capture.draft)
+                return replace(self.put_aside(capture), outcome=Outcome.NOT_HELD)
             case Refusal.QUARANTINED:
-                set_aside(self._keyspace, self.member.keys.quarantine, capture.draft, capture.change.after)
+                keep_suspect(self._keyspace, self.member.keys, capture.draft, capture.change.after)
                 return Written(Outcome.QUARANTINED, capture.draft)
             case Refusal.FENCED:
                 return self.put_aside(capture)

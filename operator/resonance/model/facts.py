@@ -42,7 +42,7 @@ class PodFacts:
 
     ``member`` is None while it holds none; ``reserved``: it waits to take over from another pod. ``age`` is that of the
     newest snapshot of the member, on the Redis clock, None when there is none; ``silent`` how long ago the writer
-    reported.
+    reported; ``hand_over_gap`` what a superseded pod did beside the history, for people.
     """
 
     pod: Pod
@@ -55,6 +55,7 @@ class PodFacts:
     age: timedelta | None = None
     silent: timedelta | None = None
     verified: Verified | None = None
+    hand_over_gap: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ DEFAULT_PREFIX = "resonance"
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 KIND_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 
-RESERVED_KINDS = frozenset({"metrics", "head", "snapshots", "snapshot", "kept", "report", "quarantine"})
+RESERVED_KINDS = frozenset({"metrics", "head", "snapshots", "snapshot", "kept", "report", "quarantine", "aside"})
 """Names that a kind cannot have, because a key or a top-level field of that name means something else."""
 
 
@@ -44,6 +44,11 @@ class MemberKeys:
     @property
     def quarantine(self) -> str:
         return f"{self.root}:quarantine"
+
+    @property
+    def aside(self) -> str:
+        """Which superseded pods have a state aside."""
+        return f"{self.root}:aside"
 
     @property
     def metrics(self) -> str:

@@ -102,6 +102,7 @@ def _row(each: PodFacts, late: Said | None, now: datetime) -> Status:
         row |= {"seq": head.seq, "id": head.manifest.id[:128], "bytes": head.manifest.state_bytes}
     if report is not None and report.restored_from:
         row["restoredFrom"] = report.restored_from[:128]
+    row["handOverGap"] = each.hand_over_gap[:64]
     return {name: value for name, value in row.items() if value != ""}
 
 

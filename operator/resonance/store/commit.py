@@ -1,4 +1,4 @@
-"""Appending one snapshot to a member, and keeping a superseded or suspect one aside.
+"""Appending one snapshot to a member.
 
 An append is one guarded script, whatever happens on the way: the writer dies before it (nothing changed), or after it
 (the whole snapshot stands). What is large is staged first; the guard also says that it is still there, because a script
@@ -251,13 +251,3 @@ def settle(keyspace: Keyspace, member: Member, seen: Seen, after: State) -> Seen
         return seen
     raw_head = {each.encode(): value.encode() for each, value in fields.items()}
     return replace(seen, record=replace(seen.record, head=replace(head, live=head.seq)), raw_head=raw_head)
-
-
-def set_aside(keyspace: Keyspace, key: str, manifest: Manifest, state: State) -> None:
-    """Overwrite ``key`` (a tip of a superseded pod, or the quarantine) with this capture. Raises store errors."""
-    blob = seal_base(state)
-    stage = f"{key}:stage:{manifest.commit}"
-    whole = replace(manifest, stored_bytes=len(blob), chain=(manifest.seq,), proof=proof_of(blob))
-    whole = replace(whole, state_bytes=state.size(), base_bytes=len(blob))
-    keyspace.stage(list(expiring(stage, [("HSET", stage, "manifest", whole.to_json(), "blob", blob)])))
-    keyspace.apply([], [("UNLINK", key), ("RENAME", stage, key), ("PERSIST", key)])
