@@ -30,8 +30,11 @@ def test_an_operator_at_rest_lists_nothing_and_writes_little(stage: Stage) -> No
     log = stage.installation.lab.audit_log
     start = log.stat().st_size
     began = time.monotonic()
+    operator = [each["metadata"]["uid"] for each in stage.installation.operator_pods()]
     within(REST + 10, "two minutes to pass", lambda: time.monotonic() - began >= REST)
     asked = requests_of(log, start)
+    now = [each["metadata"]["uid"] for each in stage.installation.operator_pods()]
+    assert now == operator, "it is about one operator that goes on; somebody replaced it meanwhile"
     lists = [each["requestURI"] for each in asked if each["verb"] == "list"]
     assert lists == []
     writes = Counter(

@@ -62,8 +62,8 @@ def test_a_running_pod_is_adopted_within_one_interval_and_its_restart_restores(s
         assert (later.line, later.owner) == (head.line, newcomer.uid)
 
 
-def deleted_and_recreated(stage: Stage) -> None:
-    """Delete the policy and apply it again; the data is there again, for a pod that was replaced in between too."""
+def deleted(stage: Stage) -> None:
+    """Delete the policy: at once, and with all its data left where it is."""
     web = stage.of_stateful_set(stage.ready("web-0"))
     before, head = web.acknowledged()
     began = time.monotonic()
@@ -79,8 +79,12 @@ def deleted_and_recreated(stage: Stage) -> None:
 def test_a_deleted_policy_keeps_the_data_and_a_new_one_goes_on_with_it(stage: Stage) -> None:
     stage.protect()
     stage.apply(stateful_set())
-    deleted_and_recreated(stage)
+    deleted(stage)
+    stage.protect()
     web = stage.of_stateful_set(stage.ready("web-0"))
+    web.app.tick(2)
+    web.saved(web.app.export(), seconds=START)
+    deleted(stage)
     before = web.app.export()
     stage.kubectl("delete", "pod", "web-0", "--wait=true")
     without = stage.ready("web-0", but=web.uid)
@@ -99,7 +103,7 @@ def test_a_policy_is_deleted_at_once_while_the_operator_is_away(stage: Stage) ->
     stage.apply(stateful_set())
     stage.ready("web-0")
     with stage.installation.operator_away():
-        deleted_and_recreated(stage)
+        deleted(stage)
         web = stage.of_stateful_set(stage.ready("web-0"))
         before = web.app.export()
         stage.apply(policy("web", schedule={"every": "1s"}))

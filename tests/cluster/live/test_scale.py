@@ -2,6 +2,7 @@
 
 import json
 
+from tests.cluster.live.installation import is_ready as ready
 from tests.cluster.live.network_app import Exported, assert_same
 from tests.cluster.live.stage import START, Life, Stage, eventually
 from tests.cluster.live.workloads import Replace, deployment, stateful_set
@@ -45,23 +46,16 @@ def test_a_deployment_that_is_scaled_down_and_up_gets_its_slots_back(stage: Stag
     for mark, now in found.items():
         assert_same(held[mark].state, now.state)
     assert set(member.slots()) == {"slot-0", "slot-1"}
+    stage.kubectl("scale", "deployment/edge", "--replicas=3")
+    third = stage.ready_of("edge", but=tuple(str(pod["metadata"]["uid"]) for pod in stage.pods("edge") if ready(pod)))
+    assert stage.of_deployment(third).app.export().restored_from == "none", "a new member takes nobody's state"
+    assert set(member.slots()) == {"slot-0", "slot-1", "slot-2"}
 
 
 def marked_after(life: Life) -> tuple[str, Exported]:
     """Give a life a mark of its own, acknowledged."""
     held, _ = life.acknowledged()
     return str(held.state["metrics"]["mark"]), held
-
-
-def ready(pod: dict[str, object]) -> bool:
-    """True: the pod is ready and stays."""
-    status, metadata = pod["status"], pod["metadata"]
-    assert isinstance(status, dict)
-    assert isinstance(metadata, dict)
-    conditions = status.get("conditions", [])
-    return "deletionTimestamp" not in metadata and any(
-        each["type"] == "Ready" and each["status"] == "True" for each in conditions
-    )
 
 
 def test_a_roll_out_that_gets_stuck_and_is_undone_keeps_the_state(stage: Stage) -> None:

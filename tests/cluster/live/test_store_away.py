@@ -6,7 +6,7 @@ Each test breaks a quickstart Redis of its own.
 from tests.cluster.live.api import Object
 from tests.cluster.live.network_app import assert_goes_on, assert_same
 from tests.cluster.live.stage import START, Stage, eventually
-from tests.cluster.live.workloads import stateful_set
+from tests.cluster.live.workloads import deployment, stateful_set
 from tests.lab import Cut
 from tests.lab.waiting import within
 
@@ -65,6 +65,31 @@ def test_a_pod_that_starts_while_redis_is_away_waits_and_then_gets_its_state(sta
     assert now.app.export().line == head.line
     stage.condition("StoreReachable", "True")
     stage.condition("Ready", "True")
+
+
+def test_a_redis_that_lost_everything_is_filled_again_by_the_pods_that_run(stage: Stage) -> None:
+    stage.own_redis()
+    stage.protect()
+    stage.apply(stateful_set(), deployment())
+    web, edge = stage.of_stateful_set(stage.ready("web-0")), stage.of_deployment(stage.ready_of("edge"))
+    heads = [life.acknowledged()[1] for life in (web, edge)]
+    stage.kubectl("delete", "statefulset/redis", "--wait=true")
+    eventually("Redis to be gone", START, lambda: stage.pod("redis-0") is None)
+    stage.kubectl("delete", "persistentvolumeclaim", "--all", "--wait=true")
+    stage.own_redis()
+    for life in (web, edge):
+        life.app.tick()
+    held = [life.app.export() for life in (web, edge)]
+    found = [life.saved(each, seconds=AGENT_LOOKS_AGAIN) for life, each in zip((web, edge), held, strict=True)]
+    assert [each.line for each in found] == [each.line for each in heads]
+    stage.kubectl("delete", "pod", web.name, edge.name, "--wait=false")
+    after = (
+        stage.of_stateful_set(stage.ready("web-0", but=web.uid)),
+        stage.of_deployment(stage.ready_of("edge", but=(edge.uid,))),
+    )
+    for before, new in zip(held, after, strict=True):
+        assert_same(before.state, new.app.export().state)
+    assert set(edge.member.slots()) == {"slot-0"}
 
 
 def test_a_node_without_redis_is_said_and_heals(stage: Stage) -> None:
