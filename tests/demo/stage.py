@@ -116,7 +116,7 @@ def member_keys_of(reach: Reach, keys: MemberKeys) -> Sequence[str]:
     manifests: Sequence[Any] = reach.manifests(keys)
     chains = [seq for manifest in manifests for seq in manifest["chain"]]
     return [
-        keys.head, keys.snapshots, keys.kept, keys.report, keys.quarantine, keys.metrics,
+        *(str(getattr(keys, name)) for name, each in vars(MemberKeys).items() if isinstance(each, property)),
         *(keys.live(kind) for kind in KINDS),
         *{blob for seq in chains for blob in (keys.base(seq), keys.delta(seq))},
         *{keys.tip(manifest["writer"]) for manifest in manifests},

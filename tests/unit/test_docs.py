@@ -21,7 +21,7 @@ from tests.lab.__main__ import parser as lab_parser
 
 from resonance import sealing
 from resonance.model.conditions import Type
-from resonance.model.manifest import Manifest
+from resonance.model.manifest import Head, Manifest
 from resonance.model.naming import RESERVED_KINDS, MemberKeys, WorkloadKeys
 from resonance.model.report import Outcome
 from resonance.model.state import EMPTY
@@ -249,6 +249,13 @@ def test_every_key_is_documented() -> None:
     shown = {re.sub(r"<seq>", "0", name) for name in first_cells("format.md", "Keys")}
     assert {key for key in keys if key not in shown} == set()
     assert {name for name in shown if name not in keys} == set()
+
+
+def test_every_field_of_a_head_is_documented() -> None:
+    row = next(line for line in page("format.md").splitlines() if line.startswith("| `P:head`"))
+    manifest = Manifest(1, "c", "l", None, "i", "d", {}, 0, 0, (1,), "p", 0, "w", "pod", 1)
+    written = Head(1, "uid", manifest, accepted="i").to_fields()
+    assert [name for name in written if f"`{name}`" not in row] == []
 
 
 def test_every_field_of_a_manifest_is_documented_in_its_order() -> None:
