@@ -125,6 +125,16 @@ class World:
         _demand(must <= standing.keys(), f"{must - standing.keys()} dropped too early")
         seqs = [each.seq for each in record.recent]
         _demand(seqs == sorted(set(seqs), reverse=True), f"seqs {seqs}")
+        if record.head is not None and record.head.live == record.head.seq:
+            shown = {
+                kind: self._keyspace.read([Hash(MEMBER.keys.live(kind))]).hash(0)
+                for kind in record.head.manifest.counts
+            }
+            saved = self.sent[record.head.commit].kinds
+            _demand(
+                shown == {kind: {key.encode(): raw for key, raw in each.items()} for kind, each in saved.items()},
+                "the readable hashes show another state",
+            )
         for each in standing.values():
             given = restore(self._keyspace, MEMBER, seen, max_bytes=MAX_BYTES, wanted=each.__eq__)
             if given is None or given.skipped:
@@ -298,6 +308,7 @@ class World:
             head = self.history[-1] if self.history else ""
             if outcome is Outcome.SAVED:
                 self.acknowledged.add(capture.request.commit)
+                pod.writer.settle()
             else:
                 _demand(self.sent[head] == capture.change.after, "unchanged, but the head is another state")
         pod.pending = None
@@ -336,7 +347,9 @@ class World:
 
 
 def _without_tip(found: Mapping[str, object], pod: Pod) -> Mapping[str, object]:
-    return {key: value for key, value in found.items() if key != MEMBER.keys.tip(pod.uid)}
+    """Without what a superseded pod may write: its own state aside, and that it is there."""
+    own = {MEMBER.keys.tip(pod.uid), MEMBER.keys.aside}
+    return {key: value for key, value in found.items() if key not in own}
 
 
 def _demand(holds: bool, otherwise: str) -> None:
