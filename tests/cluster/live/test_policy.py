@@ -4,7 +4,7 @@ import time
 
 from tests.cluster.builders import policy
 from tests.cluster.live.network_app import assert_goes_on, assert_same
-from tests.cluster.live.stage import Stage
+from tests.cluster.live.stage import START, Stage
 from tests.cluster.live.workloads import bare_pod, deployment, stateful_set
 
 PROMPT = 10.0  # seconds in which a user expects kubectl to return
