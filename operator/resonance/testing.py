@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from resonance.model.durability import Durability
 from resonance.model.errors import StoreUnreachable
 from resonance.store.keyspace import Exists, Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
 
@@ -88,10 +89,10 @@ class MemoryKeyspace:
         self._answer()
         return {"maxmemory_policy": "noeviction", "aof_enabled": 1, "connected_slaves": self.replicas, "role": "master"}
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
-        """As many as there are."""
-        del replicas, timeout_ms
-        return self.replicas
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
+        """What was asked for, a replica only where ``replicas`` says that there is one."""
+        del timeout_ms
+        return Durability.MEMORY if level is Durability.REPLICA and not self.replicas else level
 
     def close(self) -> None:
         """Nothing to close."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from resonance.model.durability import Durability
 from resonance.model.errors import StoreUnreachable
 from resonance.store.keyspace import Guard, Keyspace, Query, Reading, Write
 
@@ -91,8 +92,8 @@ class FaultyKeyspace:
     def info(self) -> Mapping[str, object]:
         return self._inner.info()
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
-        return self._inner.replicate(replicas, timeout_ms)
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
+        return self._inner.confirm(level, timeout_ms)
 
     def close(self) -> None:
         self._inner.close()

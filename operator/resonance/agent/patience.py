@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from resonance.engine.session import Clock
+from resonance.model.durability import Durability
 from resonance.model.errors import (
     InvalidInput,
     StoreBusy,
@@ -114,9 +115,9 @@ class PatientStore:
         """See the protocol."""
         return self._ask(lambda keyspace: keyspace.info())
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
         """See the protocol."""
-        return self._ask(lambda keyspace: keyspace.replicate(replicas, timeout_ms))
+        return self._keyspace.confirm(level, timeout_ms) if self._keyspace is not None else Durability.MEMORY
 
     def close(self) -> None:
         """Close the connection."""

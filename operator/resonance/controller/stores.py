@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from resonance.model.acceptance import Said
+from resonance.model.durability import Durability
 from resonance.model.errors import InvalidInput, StoreError, StoreRefused, StoreUnreachable
 from resonance.store.connection import StoreSettings, read_settings
 from resonance.store.health import Health
@@ -61,9 +62,9 @@ class Store:
         """What the server says of itself."""
         return self._now().info()
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
-        """How many replicas have everything."""
-        return self._now().replicate(replicas, timeout_ms)
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
+        """The level reached."""
+        return self._now().confirm(level, timeout_ms)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -22,6 +22,7 @@ from resonance.engine.starting import snapshot_of
 from resonance.engine.writer import Capture, Writer, Written
 from resonance.model.claim import Claimant, Phase, SlotRecord, Wait
 from resonance.model.commit import Proof
+from resonance.model.durability import Durability
 from resonance.model.errors import (
     CaptureFailed,
     ResonanceError,
@@ -101,6 +102,8 @@ class Session:
         report: Report,
     ) -> None:
         self.replicas = 0
+        self.durability = Durability.MEMORY
+        """What is asked for where there is no replica."""
         self.leaving = False
         """The pod is about to end: a newcomer that never committed then leaves the member to its holder."""
         self.report = report
@@ -193,6 +196,11 @@ class Session:
         except StoreError:
             return
 
+    @property
+    def _level(self) -> Durability:
+        """A replica confirms where there is one; else what the host asked for."""
+        return Durability.REPLICA if self.replicas else self.durability
+
     def _turn(self) -> tuple[Outcome, str]:
         waits = self._ensure_claim()
         for _ in range(_CONFLICT_ATTEMPTS):
@@ -201,7 +209,7 @@ class Session:
                 return Outcome.NOT_HELD, waits
             if self.leaving and self._still_newcomer():
                 return self._concluded(self._writer.put_aside(capture))
-            written = self._writer.commit(capture, replicas=self.replicas)
+            written = self._writer.commit(capture, level=self._level)
             if written.outcome is not Outcome.CONFLICT:
                 return self._concluded(written)
             self._forget_capture()
@@ -280,8 +288,9 @@ class Session:
                 state_bytes=manifest.state_bytes,
                 quarantined="",
                 evicted_tips=self.report.evicted_tips + len(written.evicted_tips),
+                durability=str(written.durability),
             )
-            return written.outcome, ""
+            return written.outcome, self._loss()
         if written.outcome is Outcome.QUARANTINED:
             self.report = replace(self.report, quarantined=manifest.incarnation)
             return written.outcome, (
@@ -291,6 +300,15 @@ class Session:
         self._superseded = True
         self.lose_member()
         return written.outcome, "another pod writes this member now; this pod's state is kept aside and not restored."
+
+    def _loss(self) -> str:
+        """What the writer noticed to be lost since this was asked last; the report names it for as long as we live."""
+        found = self._writer.loss if self._writer is not None else None
+        if self._writer is None or found is None:
+            return ""
+        self._writer.loss = None
+        self.report = replace(self.report, lost_acknowledged=found.lost.id)
+        return found.message
 
     def _forget_capture(self) -> None:
         self._pending, self._etag = None, None

@@ -15,18 +15,20 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
+from resonance.model.durability import Durability
+from resonance.model.loss import Loss, lost
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT, Retention
 from resonance.reading import Reading, read
 from resonance.sealing import seal_document
 from resonance.store.aside import keep_superseded, keep_suspect
-from resonance.store.commit import Base, Change, Offer, Refused, Saved, change_from, commit, settle
+from resonance.store.commit import Base, Change, Offer, Refused, change_from, commit, settle
+from resonance.store.durable import confirm, confirm_again
 from resonance.store.keyspace import Hash, Keyspace
 from resonance.store.live import INLINE_BYTES
 from resonance.store.member import Member, Seen, load
 
-_REPLICA_WAIT_MS = 500
 _FILES_KNOWN = 1024
 
 
@@ -59,6 +61,8 @@ class Written:
     manifest: Manifest
     evicted_tips: tuple[Manifest, ...] = ()
     tipped: bool = False
+    durability: Durability = Durability.MEMORY
+    """The level reached."""
 
 
 class Writer:
@@ -93,6 +97,9 @@ class Writer:
         self._reading: Reading | None = None
         self._last: tuple[str, str] | None = None
         self._acknowledged_ms = -1
+        self._acknowledged: Manifest | None = None
+        self.loss: Loss | None = None
+        """The newest loss of an acknowledged snapshot that this writer noticed."""
 
     @property
     def record(self) -> MemberRecord | None:
@@ -102,8 +109,15 @@ class Writer:
     def learn(self) -> None:
         """Read the member's records if nothing is known. Raises store errors."""
         if self._seen is None:
-            self._seen = load(self._keyspace, self.member)
+            self._seen = self._noticed(load(self._keyspace, self.member))
             self._base = None
+
+    def _noticed(self, seen: Seen) -> Seen:
+        """What was read or written, after a look at whether the newest acknowledged snapshot is in it."""
+        found = lost(self._acknowledged, seen.record)
+        if found is not None:
+            self.loss, self._acknowledged = found, None
+        return seen
 
     def reconnected(self) -> None:
         """The process may be another one: an app without headers is then not taken for the one before."""
@@ -190,33 +204,35 @@ class Writer:
         found = self._keyspace.read([Hash(self.member.keys.head)])
         return head.manifest if found.hash(0) == dict(self._seen.raw_head) else None
 
-    def commit(self, capture: Capture, *, replicas: int = 0) -> Written:
+    def commit(self, capture: Capture, *, level: Durability = Durability.MEMORY) -> Written:
         """Make the capture the head, or put it where it belongs.
 
+        A level that is not reached is no failure: the snapshot is in the primary's memory, and the answer says so.
         Raises store errors; then call again with the same one.
         """
         same = self.unchanged(capture)
-        if same is not None:
-            return Written(Outcome.UNCHANGED, same)
+        if same is not None and self._seen is not None:
+            self._acknowledged = same
+            self._seen, reached = confirm_again(self._keyspace, self.member, self._seen, level)
+            return Written(Outcome.UNCHANGED, same, durability=reached)
         if self._seen is None:
-            self._seen = load(self._keyspace, self.member)
+            self._seen = self._noticed(load(self._keyspace, self.member))
             if self._seen.record.head is not None:
-                return self._after_refusal(capture, Refusal.CONFLICT)
+                return self._after_refusal(capture, Refusal.CONFLICT, level)
         offer = Offer(capture.request, capture.change, capture.draft, self._limits)
         result = commit(self._keyspace, self.member, self._seen, offer)
-        self._seen = result.seen
+        self._seen = self._noticed(result.seen)
         if isinstance(result, Refused):
-            return self._after_refusal(capture, result.why)
-        return self._after_saved(capture, result, replicas)
+            return self._after_refusal(capture, result.why, level)
+        self._stands(capture, result.manifest)
+        self._seen, reached = confirm(self._keyspace, self.member, result.seen, level)
+        return Written(_outcome(level, reached), result.manifest, result.evicted_tips, result.tipped, reached)
 
-    def _after_saved(self, capture: Capture, saved: Saved, replicas: int) -> Written:
+    def _stands(self, capture: Capture, manifest: Manifest) -> None:
+        """The capture is the member's head, as ``manifest``."""
         self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
         self._last = (capture.request.incarnation, capture.request.commit)
-        self._acknowledged_ms = capture.draft.taken_at_ms
-        outcome = Outcome.SAVED
-        if replicas and self._keyspace.replicate(1, _REPLICA_WAIT_MS) < 1:
-            outcome = Outcome.SAVED_UNREPLICATED
-        return Written(outcome, saved.manifest, saved.evicted_tips, saved.tipped)
+        self._acknowledged, self._acknowledged_ms = manifest, capture.draft.taken_at_ms
 
     def settle(self) -> None:
         """Let the readable hashes show the head that this writer committed. Raises store errors; safe to leave out."""
@@ -229,15 +245,16 @@ class Writer:
         keep_superseded(self._keyspace, self.member.keys, capture.draft, capture.change.after, self._acknowledged_ms)
         return Written(Outcome.SUPERSEDED, capture.draft)
 
-    def _after_refusal(self, capture: Capture, why: Refusal) -> Written:
+    def _after_refusal(self, capture: Capture, why: Refusal, level: Durability) -> Written:
         match why:
             case Refusal.DUPLICATE:
-                self._base = Base(replace(capture.change.after, document=None), capture.change.digest)
-                self._last = (capture.request.incarnation, capture.request.commit)
-                self._acknowledged_ms = capture.draft.taken_at_ms
                 record = self.record
                 stands = record.head.manifest if record is not None and record.head is not None else capture.draft
-                return Written(Outcome.SAVED, stands)
+                self._stands(capture, stands)
+                reached = Durability.MEMORY
+                if self._seen is not None:
+                    self._seen, reached = confirm_again(self._keyspace, self.member, self._seen, level)
+                return Written(_outcome(level, reached), stands, durability=reached)
             case Refusal.CONFLICT:
                 self._base = None
                 return Written(Outcome.CONFLICT, capture.draft)
@@ -250,3 +267,10 @@ class Writer:
                 return self.put_aside(capture)
             case _:
                 assert_never(why)
+
+
+def _outcome(asked: Durability, reached: Durability) -> Outcome:
+    """Saved, and whether by as much as was asked."""
+    if reached is asked:
+        return Outcome.SAVED
+    return Outcome.SAVED_UNSYNCED if asked is Durability.FSYNC else Outcome.SAVED_UNREPLICATED

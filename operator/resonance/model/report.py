@@ -18,6 +18,7 @@ class Outcome(StrEnum):
 
     SAVED = "Saved"
     SAVED_UNREPLICATED = "SavedUnreplicated"
+    SAVED_UNSYNCED = "SavedUnsynced"
     UNCHANGED = "Unchanged"
     SUPERSEDED = "Superseded"
     QUARANTINED = "Quarantined"
@@ -35,7 +36,7 @@ class Outcome(StrEnum):
     SKIPPED = "Skipped"
 
 
-GOOD = frozenset({Outcome.SAVED, Outcome.SAVED_UNREPLICATED, Outcome.UNCHANGED})
+GOOD = frozenset({Outcome.SAVED, Outcome.SAVED_UNREPLICATED, Outcome.SAVED_UNSYNCED, Outcome.UNCHANGED})
 """Outcomes after which the newest captured state is the member's head."""
 
 
@@ -73,6 +74,10 @@ class Report:
     """The incarnation whose captures are put aside, empty when none."""
     tips: int = 0
     evicted_tips: int = 0
+    durability: str = ""
+    """The level that the newest snapshot has reached: Memory, Fsync, Replica."""
+    lost_acknowledged: str = ""
+    """The id of the newest acknowledged snapshot that the store lost while this writer lived, empty when none."""
 
     def to_fields(self) -> dict[str, str]:
         """The hash without ``at_ms``, which the store stamps."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from resonance.model.errors import InvalidInput, StoreBusy
+from resonance.model.errors import InvalidInput, StoreBusy, StoreDamaged
 from resonance.model.manifest import Head, Manifest, MemberRecord, keep
 from resonance.model.retention import PIN, blobs, without
 from resonance.store.keyspace import HashIs, Keyspace, Write
@@ -27,9 +27,9 @@ def snapshots(keyspace: Keyspace, member: Member) -> list[Manifest]:
 def pin(keyspace: Keyspace, member: Member, seq: int) -> Manifest:
     """Keep this snapshot until it is unpinned. Safe to repeat. Raises :class:`InvalidInput` when it is not kept now."""
 
-    def pinned(seen: Seen) -> tuple[Manifest, list[Write]]:
+    def pinned(seen: Seen) -> tuple[Manifest, int, list[Write]]:
         marked = keep(_find(seen.record, seq), PIN)
-        return marked, [("HSET", member.keys.kept, str(seq), marked.to_json())]
+        return marked, len({*seen.record.kept, seq}), [("HSET", member.keys.kept, str(seq), marked.to_json())]
 
     return _change(keyspace, member, pinned)
 
@@ -37,7 +37,7 @@ def pin(keyspace: Keyspace, member: Member, seq: int) -> Manifest:
 def unpin(keyspace: Keyspace, member: Member, seq: int) -> Manifest:
     """Take a pin away: the snapshot and what only it needed go unless something else keeps them. Safe to repeat."""
 
-    def unpinned(seen: Seen) -> tuple[Manifest, list[Write]]:
+    def unpinned(seen: Seen) -> tuple[Manifest, int, list[Write]]:
         marked = without(_find(seen.record, seq), PIN)
         kept = {**seen.record.kept, seq: marked}
         if not marked.kept_as:
@@ -52,7 +52,7 @@ def unpin(keyspace: Keyspace, member: Member, seq: int) -> Manifest:
             if marked.kept_as
             else ("HDEL", member.keys.kept, str(seq))
         )
-        return marked, [write, *drop]
+        return marked, len(kept), [write, *drop]
 
     return _change(keyspace, member, unpinned)
 
@@ -68,24 +68,25 @@ def accept(keyspace: Keyspace, member: Member, incarnation: str) -> Head:
         if seen.record.head is None:
             raise InvalidInput("member", member.name, "it has no snapshot, so its first process needs no permission.")
         head = replace(seen.record.head, accepted=incarnation)
-        if _apply(keyspace, member, seen, head, []):
+        if _apply(keyspace, member, seen, head, len(seen.record.kept), []):
             return head
     raise _contended(member)
 
 
-def _change(keyspace: Keyspace, member: Member, decide: Callable[[Seen], tuple[Manifest, list[Write]]]) -> Manifest:
+def _change(keyspace: Keyspace, member: Member, decide: Callable[[Seen], tuple[Manifest, int, list[Write]]]) -> Manifest:
     for _ in range(_ATTEMPTS):
         seen = load(keyspace, member)
         if seen.record.head is None:
             raise InvalidInput("member", member.name, "it has no snapshots yet.")
-        manifest, writes = decide(seen)
-        if _apply(keyspace, member, seen, seen.record.head, writes):
+        _refuse_damaged(seen)
+        manifest, kept, writes = decide(seen)
+        if _apply(keyspace, member, seen, seen.record.head, kept, writes):
             return manifest
     raise _contended(member)
 
 
-def _apply(keyspace: Keyspace, member: Member, seen: Seen, head: Head, writes: list[Write]) -> bool:
-    fields = replace(head, rev=head.rev + 1).to_fields()
+def _apply(keyspace: Keyspace, member: Member, seen: Seen, head: Head, kept: int, writes: list[Write]) -> bool:
+    fields = replace(head, rev=head.rev + 1, kept=kept).to_fields()
     moved: list[Write] = [("DEL", member.keys.head), *hset(member.keys.head, fields.items())]
     return keyspace.apply([HashIs(member.keys.head, seen.raw_head)], [*moved, *writes]) is not None
 
@@ -97,6 +98,12 @@ def _find(record: MemberRecord, seq: int) -> Manifest:
     if found is None:
         raise InvalidInput("seq", seq, "no kept snapshot has this number. List the snapshots, then name one of them.")
     return found
+
+
+def _refuse_damaged(seen: Seen) -> None:
+    """What is kept is only changed where all of it is known."""
+    if seen.record.damage:
+        raise StoreDamaged(f"{seen.record.damage[0]}. The next commit of this member writes its records anew.")
 
 
 def _contended(member: Member) -> StoreBusy:

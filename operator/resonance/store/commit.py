@@ -18,7 +18,7 @@ from resonance.model.naming import MemberKeys
 from resonance.model.retention import Appended, Retention, append, needs_base
 from resonance.model.state import Delta, State, advance, diff, digest
 from resonance.sealing import proof_of, seal_base, seal_delta
-from resonance.store.keyspace import Exists, FieldIs, Guard, HashIs, Keyspace, Write
+from resonance.store.keyspace import Count, Exists, FieldIs, Guard, HashIs, Keyspace, Write
 from resonance.store.live import INLINE_BYTES, LiveWrites, change_live, expiring, hset, replace_live
 from resonance.store.member import Member, Seen, load
 
@@ -98,8 +98,19 @@ def commit(keyspace: Keyspace, member: Member, seen: Seen, offer: Offer) -> Save
                 return Saved(plan.after, plan.manifest, plan.appended.evicted_tips, decision.tip)
         elif fresh:
             return Refused(decision.why, seen)
-        seen, fresh = load(keyspace, member), True
+        known, seen, fresh = seen, load(keyspace, member), True
+        if seen.raw_head == known.raw_head and seen.record.head is not None:
+            seen, offer = _reminded(known, seen), replace(offer, change=replace(offer.change, base=None, delta=None))
     raise StoreBusy(f"{member.keys.head} changed {_ATTEMPTS} times while committing. It will be tried again.")
+
+
+def _reminded(known: Seen, seen: Seen) -> Seen:
+    """What stands, where the head is as we know it and still a guard refused: something beside the head was lost.
+
+    The lists are written anew from what we remember, and the state goes along whole.
+    """
+    damage = seen.record.damage or ("what stands beside the head is not what was saved",)
+    return replace(seen, record=replace(known.record, damage=damage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +185,16 @@ def _plan(attempt: _Attempt, live: LiveWrites | None, blob: _Blob) -> _Plan:
     rev = old.rev if old is not None else 0
     head = Head(decision.epoch, manifest.writer, manifest, _still_accepted(old, manifest), rev, showing)
     appended = append(seen.record, head, tip=decision.tip, limits=attempt.offer.limits)
+    head = replace(head, kept=len(appended.record.kept))
+    after = replace(appended.record, head=head)
     name = keys.base(manifest.seq) if blob.onto is None else keys.delta(manifest.seq)
     blob_writes, staged = _store_blob(attempt, name, blob.sealed)
     fields = head.to_fields()
     guards: list[Guard] = [HashIs(keys.head, seen.raw_head), *(Exists(stage) for stage in staged)]
+    guards += _beside(keys, seen.record, live, blob)
     writes: list[Write] = [*blob_writes, *(live.writes if live is not None else ())]
     writes += [("DEL", keys.head), *hset(keys.head, fields.items())]
-    writes += [("LPUSH", keys.snapshots, manifest.to_json())]
-    writes += [("LTRIM", keys.snapshots, 0, len(appended.record.recent) - 1)]
-    writes += _kept_writes(keys, seen.record, appended.record)
+    writes += _listed_anew(keys, after) if seen.record.damage else _listed(keys, seen.record, after)
     writes += [("UNLINK", keys.delta(seq) if kind == "delta" else keys.base(seq)) for kind, seq in appended.unneeded]
     slot, raw_slot = seen.slot, seen.raw_slot
     workload, member = attempt.member.workload, attempt.member.name
@@ -193,7 +205,34 @@ def _plan(attempt: _Attempt, live: LiveWrites | None, blob: _Blob) -> _Plan:
         writes.append(("HSET", workload.slots, member, text))
         raw_slot = text.encode()
     raw_head = {each.encode(): value.encode() for each, value in fields.items()}
-    return _Plan(guards, writes, manifest, appended, Seen(appended.record, raw_head, slot, raw_slot))
+    return _Plan(guards, writes, manifest, appended, Seen(after, raw_head, slot, raw_slot))
+
+
+def _beside(keys: MemberKeys, record: MemberRecord, live: LiveWrites | None, blob: _Blob) -> Iterator[Guard]:
+    """What the head does not say but an append goes on from: the lists, the blobs of the chain, the readable hashes."""
+    if not record.damage:
+        yield Count(keys.snapshots, len(record.recent))
+        yield Count(keys.kept, len(record.kept))
+    if blob.onto is not None:
+        base, *deltas = blob.onto.chain
+        yield Exists(keys.base(base))
+        yield from (Exists(keys.delta(seq)) for seq in deltas)
+    if record.head is not None and live is not None and live.onto:
+        yield from (Count(keys.live(kind), count) for kind, count in record.head.manifest.counts.items())
+
+
+def _listed(keys: MemberKeys, before: MemberRecord, after: MemberRecord) -> Iterator[Write]:
+    yield ("LPUSH", keys.snapshots, after.recent[0].to_json())
+    yield ("LTRIM", keys.snapshots, 0, len(after.recent) - 1)
+    yield from _kept_writes(keys, before, after)
+
+
+def _listed_anew(keys: MemberKeys, after: MemberRecord) -> Iterator[Write]:
+    """Everything that is known, where what stands is damaged."""
+    yield ("DEL", keys.snapshots)
+    yield from (("LPUSH", keys.snapshots, each.to_json()) for each in reversed(after.recent))
+    yield ("DEL", keys.kept)
+    yield from hset(keys.kept, ((str(seq), each.to_json()) for seq, each in after.kept.items()))
 
 
 def _still_accepted(old: Head | None, manifest: Manifest) -> str | None:

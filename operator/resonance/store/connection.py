@@ -161,7 +161,7 @@ def _speaks_plain_text(host: str, port: int) -> bool:
         return False
 
 
-def connect(  # noqa: PLR0913 - what a connection is made of
+def connect(
     node: Node,
     login: Login,
     context: ssl.SSLContext,
@@ -223,7 +223,8 @@ def translate(error: Exception, address: str) -> StoreError:
         return StoreRefused(f"Redis at {address} refused: {_first_line(text)}; {remedy}.")
     if isinstance(error, redis.exceptions.DataError | redis.exceptions.InvalidResponse):
         return StoreRefused(f"{address} does not speak the Redis protocol: {_first_line(text)}.")
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError) and word not in _BUSY:
+    busy = word in _BUSY or isinstance(error, redis.exceptions.BusyLoadingError)
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError) and not busy:
         return StoreUnreachable(f"Redis at {address} does not answer: {_first_line(text)}.")
     return StoreBusy(f"Redis at {address} cannot serve this now: {_first_line(text)}.")
 

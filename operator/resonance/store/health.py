@@ -6,7 +6,7 @@ evicts keys, keeps nothing on disk, or has no memory left for the next snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,6 +66,32 @@ def judge(info: Mapping[str, object], *, evicted_before: int | None = None) -> H
     return Health(tuple(found), replicas, evicted)
 
 
+def worst(infos: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+    """One ``INFO`` for several primaries: of each fact that :func:`judge` reads the worst, evicted keys in sum."""
+    if len(infos) == 1:
+        return infos[0]
+    fullest: Mapping[str, object] = max(infos, key=_fullness)
+    out = dict(fullest)
+    out["evicted_keys"] = sum(_number(each, "evicted_keys") or 0 for each in infos)
+    out["loading"] = max(_number(each, "loading") or 0 for each in infos)
+    for name in ("connected_slaves", "aof_enabled"):
+        out[name] = min(_number(each, name) or 0 for each in infos)
+    for name, good in (("role", "master"), ("aof_last_write_status", "ok"), ("rdb_last_bgsave_status", "ok")):
+        out[name] = next((each[name] for each in infos if each.get(name, good) != good), good)
+    policies = [str(each.get("maxmemory_policy", "noeviction")) for each in infos]
+    out["maxmemory_policy"] = next((each for each in policies if _evicts(each)), policies[0])
+    return out
+
+
+def _fullness(info: Mapping[str, object]) -> float:
+    limit = _number(info, "maxmemory") or 0
+    return (_number(info, "used_memory") or 0) / limit if limit else 0.0
+
+
+def _evicts(policy: str) -> bool:
+    return policy != "noeviction" and not policy.startswith("volatile-")
+
+
 def _serving(info: Mapping[str, object]) -> list[Finding]:
     out = []
     if _number(info, "loading"):
@@ -79,7 +105,7 @@ def _serving(info: Mapping[str, object]) -> list[Finding]:
 def _evicting(info: Mapping[str, object], evicted: int, before: int | None) -> list[Finding]:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     out = []
-    if policy != "noeviction" and not policy.startswith("volatile-"):
+    if _evicts(policy):
         text = f"maxmemory-policy is {policy}: under memory pressure it silently drops snapshots; set it to noeviction."
         out.append(Finding(Danger.EVICTION, text))
     if before is not None and evicted > before:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from resonance.model.durability import Durability
+from resonance.model.errors import StoreDamaged
+
 Fields = Mapping[bytes, bytes]
 Argument = str | bytes | int
 
@@ -40,7 +43,15 @@ class Exists:
     key: str
 
 
-Guard = HashIs | FieldIs | Exists
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Guard: the list or hash at ``key`` has so many items or fields (0: it does not exist)."""
+
+    key: str
+    items: int
+
+
+Guard = HashIs | FieldIs | Exists | Count
 Write = tuple[Argument, ...]
 """One Redis command with its arguments, at most 1,000; all keys share one hash tag.
 
@@ -82,19 +93,28 @@ Query = Hash | Text | Items | Field
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one :meth:`Keyspace.read` saw, at one instant of the Redis clock."""
+    """What one :meth:`Keyspace.read` saw, at one instant of the Redis clock.
+
+    Asking for a value whose key holds another type raises :class:`StoreDamaged`; the other values are there.
+    """
 
     values: tuple[object, ...]
     at_ms: int
 
     def hash(self, index: int) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", self.values[index])
+        return cast("dict[bytes, bytes]", self._value(index))
 
     def text(self, index: int) -> bytes | None:
-        return cast("bytes | None", self.values[index])
+        return cast("bytes | None", self._value(index))
 
     def items(self, index: int) -> list[bytes]:
-        return cast("list[bytes]", self.values[index])
+        return cast("list[bytes]", self._value(index))
+
+    def _value(self, index: int) -> object:
+        value = self.values[index]
+        if isinstance(value, StoreDamaged):
+            raise value
+        return value
 
 
 class Keyspace(Protocol):
@@ -118,8 +138,11 @@ class Keyspace(Protocol):
     def info(self) -> Mapping[str, object]:
         """What the server says about itself (``INFO``), sections flattened."""
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
-        """How many replicas have everything that this client wrote, waiting at most ``timeout_ms``."""
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
+        """The level that what this thread applied last has reached, waiting at most ``timeout_ms`` for ``level``.
+
+        It is ``level`` or ``Memory``, which is also the answer when nobody can tell. Raises nothing.
+        """
 
     def close(self) -> None:
         """Give the connection back."""

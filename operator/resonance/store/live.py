@@ -26,6 +26,8 @@ class LiveWrites:
     staging: tuple[Write, ...]
     writes: tuple[Write, ...]
     staged: tuple[str, ...]
+    onto: bool = False
+    """True where the writes change what must stand already."""
 
 
 def replace_live(keys: MemberKeys, old: Collection[str], after: State, commit: str) -> LiveWrites:
@@ -67,7 +69,7 @@ def change_live(keys: MemberKeys, before: State, delta: Delta) -> LiveWrites:
             writes += [("HDEL", keys.live(kind), *ids[start : start + _FIELDS_A_WRITE]) for start in starts]
     if delta.metrics_changed:
         writes.append(_metrics(keys, delta.metrics))
-    return LiveWrites((), tuple(writes), ())
+    return LiveWrites((), tuple(writes), (), onto=True)
 
 
 def _metrics(keys: MemberKeys, metrics: bytes | None) -> Write:

@@ -1,13 +1,20 @@
-"""The keyspace on a real Redis: reads in one MULTI, guarded writes in one script."""
+"""The keyspace on a real Redis, whether one server, Sentinel or Cluster: reads in one MULTI, guarded writes in one
+script.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import redis
 
-from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, connect, translate, trust
+from resonance.model.durability import Durability
+from resonance.model.errors import StoreBusy, StoreError
+from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
+from resonance.store.health import worst
 from resonance.store.keyspace import (
     Argument,
     Exists,
@@ -22,80 +29,169 @@ from resonance.store.keyspace import (
     Text,
     Write,
 )
+from resonance.store.place import Node
+from resonance.store.servers import Server, Servers, open_servers
+
+T = TypeVar("T")
+
+_SCRIPT_SHA = hashlib.sha1(GUARDED_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_REDIRECTIONS = 5
 
 
 class RedisKeyspace:
-    """:class:`resonance.store.keyspace.Keyspace` over one TLS Redis. Thread-safe; connects at the first call."""
+    """:class:`resonance.store.keyspace.Keyspace` over a TLS Redis. Thread-safe; connects at the first call.
 
-    def __init__(self, settings: StoreSettings) -> None:
-        self.address = settings.address
-        self.trusted = trust(settings)
-        self._client = connect(settings, self.trusted)
-        self._script = ""
+    ``settings`` may be a function: it is asked again before a connection is made after one that failed, so that a
+    changed password or certificate is used without a restart. Raises what it raises, and :class:`StoreRefused` for a
+    certificate that cannot be read.
+    """
+
+    def __init__(self, settings: StoreSettings | Callable[[], StoreSettings]) -> None:
+        self._settings = settings if callable(settings) else lambda: settings
+        self._now = self._settings()
+        self.address = self._now.address
+        self.trusted = trust(self._now)
+        self._servers: Servers = open_servers(self._now, self.trusted)
+        self._doubted = False
+        self._lock = threading.Lock()
+        self._mine = threading.local()
+
+    def _found(self) -> Servers:
+        """The servers by the settings as they are now, if anything went wrong since."""
+        if self._doubted:
+            with self._lock:
+                self._doubted = False
+                settings = self._settings()
+                if settings != self._now:
+                    trusted = trust(settings)
+                    before, self._servers = self._servers, open_servers(settings, trusted)
+                    self._now, self.address, self.trusted = settings, settings.address, trusted
+                    before.close()
+        return self._servers
+
+    def _at(self, keys: Sequence[str], call: Callable[[Server], T]) -> T:
+        """Call the server of these keys; follow where it sends us and load the script it lacks: then it did nothing."""
+        servers = self._found()
+        server = self._server_of(servers, keys)
+        asking = unloaded = False
+        for _ in range(_REDIRECTIONS):
+            try:
+                if unloaded:
+                    server.client().script_load(GUARDED_SCRIPT)
+                if asking:
+                    server.asking()
+                return call(server)
+            except redis.exceptions.NoScriptError:
+                unloaded = True
+            except redis.exceptions.AskError as error:
+                server, asking = servers.at(Node(error.host or server.node.host, error.port)), True
+            except redis.exceptions.MovedError as error:
+                servers.doubt()
+                server, asking = servers.at(Node(error.host or server.node.host, error.port)), False
+            except (redis.RedisError, OSError) as error:
+                self._doubt(servers)
+                raise translate(error, server.address) from error
+        raise StoreBusy(f"{self.address} cannot serve this now: {keys[0]} moves from node to node.")
+
+    def _server_of(self, servers: Servers, keys: Sequence[str]) -> Server:
+        try:
+            return servers.of(keys)
+        except StoreError:
+            self._doubt(servers)
+            raise
+
+    def _doubt(self, servers: Servers) -> None:
+        servers.doubt()
+        self._doubted = True
 
     def read(self, queries: Sequence[Query]) -> Reading:
         """One MULTI; the clock is read in it too."""
-        try:
-            pipe: Any = self._client.pipeline(transaction=True)
+
+        def call(server: Server) -> Reading:
+            pipe = server.client().pipeline(transaction=True)
             for query in queries:
                 _ask(pipe, query)
             pipe.time()
             *values, (seconds, micros) = pipe.execute()
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.address) from error
-        return Reading(tuple(values), int(seconds) * 1000 + int(micros) // 1000)
+            return Reading(tuple(values), int(seconds) * 1000 + int(micros) // 1000)
+
+        return self._at([query.key for query in queries], call)
 
     def apply(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
         """One EVALSHA; loads the script when the server does not have it (then nothing was run)."""
         keys = sorted({guard.key for guard in guards} | {str(write[1]) for write in writes})
         arguments = [*_encode_guards(guards), *_encode_writes(writes)]
-        try:
-            answer = self._run(keys, arguments)
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.address) from error
-        return None if answer is None else int(answer)
 
-    def _run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> bytes | None:
-        client: Any = self._client
-        if not self._script:
-            self._script = client.script_load(GUARDED_SCRIPT)
-        try:
-            answer: bytes | None = client.evalsha(self._script, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
-            self._script = client.script_load(GUARDED_SCRIPT)
-            answer = client.evalsha(self._script, len(keys), *keys, *arguments)
-        return answer
+        def call(server: Server) -> int | None:
+            answer = server.client().evalsha(_SCRIPT_SHA, len(keys), *keys, *arguments)
+            if answer is None:
+                return None
+            server.wrote()
+            self._mine.wrote = server
+            return int(answer)
+
+        return self._at(keys, call)
 
     def stage(self, writes: Sequence[Write]) -> None:
         """One MULTI for each piece of about :data:`PIECE_BYTES`."""
-        try:
-            for piece in _pieces(writes):
-                pipe: Any = self._client.pipeline(transaction=True)
-                for write in piece:
-                    pipe.execute_command(*write)
-                pipe.execute()
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.address) from error
+        for piece in _pieces(writes):
+            self._at([str(write[1]) for write in piece], _sent(piece))
 
     def info(self) -> Mapping[str, object]:
-        """``INFO``."""
+        """``INFO``; of several primaries the worst of each fact."""
+        servers = self._found()
+        found = []
         try:
-            found: Any = self._client.info()
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.address) from error
-        return dict(found)
+            for server in servers.primaries():
+                try:
+                    found.append(dict(server.client().info()))
+                except (redis.RedisError, OSError) as error:
+                    raise translate(error, server.address) from error
+        except StoreError:
+            self._doubt(servers)
+            raise
+        return worst(found)
 
-    def replicate(self, replicas: int, timeout_ms: int) -> int:
-        """``WAIT``."""
+    def confirm(self, level: Durability, timeout_ms: int) -> Durability:
+        """``WAIT`` or ``WAITAOF`` on the connection that wrote; one that broke meanwhile confirms nothing."""
+        server: Server | None = getattr(self._mine, "wrote", None)
+        if level is Durability.MEMORY or server is None:
+            return Durability.MEMORY
         try:
-            client: Any = self._client
-            return int(client.wait(replicas, timeout_ms))
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.address) from error
+            if level is Durability.REPLICA:
+                reached = (server.confirm("WAIT", 1, timeout_ms) or 0) >= 1
+            else:
+                reached = _on_disk(server, timeout_ms)
+        except (redis.RedisError, OSError):
+            reached = False
+        if not reached:  # perhaps a primary that was cut off from its replicas and has a successor by now
+            self._doubt(self._servers)
+        return level if reached else Durability.MEMORY
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._servers.close()
+
+
+def _on_disk(server: Server, timeout_ms: int) -> bool:
+    try:
+        confirmed = server.confirm("WAITAOF", 1, 0, timeout_ms)
+    except redis.ResponseError:  # older than 7.2, or no right to ask
+        said = server.client().execute_command("CONFIG", "GET", "append*")
+        known = said if isinstance(said, Mapping) else dict(zip(said[::2], said[1::2], strict=True))
+        policy = known.get(b"appendfsync", known.get("appendfsync")), known.get(b"appendonly", known.get("appendonly"))
+        return policy in {(b"always", b"yes"), ("always", "yes")}
+    return confirmed is not None and int(confirmed[0]) >= 1
+
+
+def _sent(piece: Sequence[Write]) -> Callable[[Server], None]:
+    def call(server: Server) -> None:
+        pipe = server.client().pipeline(transaction=True)
+        for write in piece:
+            pipe.execute_command(*write)
+        pipe.execute()
+
+    return call
 
 
 def _ask(pipe: Any, query: Query) -> None:

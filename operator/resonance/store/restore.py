@@ -16,7 +16,7 @@ from resonance.store.member import Member, Seen
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A verified state. ``used`` says from where; ``skipped`` names newer snapshots that did not verify, and why."""
+    """A verified state. ``used`` says from where; ``skipped`` names damaged records, newer snapshots, and why."""
 
     manifest: Manifest
     state: State
@@ -37,7 +37,7 @@ def restore(
     The head is tried from the live hashes first, then every snapshot from its base and deltas: the head's ancestors
     newest first, then the others. With ``wanted`` nothing that it refuses is ever given. Raises store errors.
     """
-    skipped: list[str] = []
+    skipped = list(seen.record.damage)
     head = seen.record.head
     for manifest in _candidates(seen.record):
         if wanted is not None and not wanted(manifest):
