@@ -118,6 +118,7 @@ class Stage:
     """Everything that one policy loop works with."""
 
     def __init__(self) -> None:
+        self.turns = 0
         self.world = World()
         self.cluster = DictCluster()
         self.keyspace = RecordingKeyspace()
@@ -221,6 +222,12 @@ class Stage:
     def message(self, kind: str) -> str:
         """Its message."""
         return str({each["type"]: each for each in self.cluster.statuses[-1]["conditions"]}[kind]["message"])
+
+
+async def breath(stage: Stage) -> None:
+    """The pause between two turns of a loop, which counts them."""
+    stage.turns += 1
+    await asyncio.sleep(0.02)
 
 
 async def until(said: str, true: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ from resonance.model.pod import Injection, parse_pod
 from resonance.model.report import Outcome
 from resonance.store.member import Member, load
 from tests.controller.builders import pod, pod_object, policy
-from tests.controller.stage import NAMESPACE, FixedSource, Stage, same_pod, until
+from tests.controller.stage import NAMESPACE, FixedSource, Stage, breath, same_pod, until
 
 DEPLOYMENT = "Deployment.web"
 
@@ -26,7 +26,7 @@ def play(stage: Stage, loop: PolicyLoop, story: Callable[[], Awaitable[None]]) -
         try:
             while True:
                 await loop.turn()
-                await asyncio.sleep(0.02)
+                await breath(stage)
         finally:
             await loop._adoption.stop()
 
@@ -163,7 +163,8 @@ def test_adoption_ends_with_the_pod_and_its_member_is_released() -> None:
         stage.world.drop_pod(NAMESPACE, "web-0", "uid-web-0")
         await until("released", lambda: stage.slots()["web-0"].holder is None)
         reads = stage.source.reads
-        await asyncio.sleep(0.2)
+        before = stage.turns
+        await until("more turns", lambda: stage.turns >= before + 8)
         assert stage.source.reads == reads
 
     play(stage, stage.policy(spec={"schedule": {"every": "1s"}}), story)

@@ -3,7 +3,6 @@
 import importlib.util
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import ModuleType
 import pytest
 import redis
 
+from tests.lab.waiting import within
 from tests.redis_server import ACL, free_port, require_redis_server
 
 FOLDER = Path(__file__).resolve().parents[2] / "manifests" / "redis"
@@ -119,17 +119,18 @@ def client(server: Mapping[str, str], port: int, folder: Path, **given: str) -> 
     """A client of our user, once the server answers."""
     who = {"username": make_secrets.USER, "password": server["password"], **given}
     made = redis.Redis(host="localhost", port=port, ssl=True, ssl_ca_certs=str(folder / "ca.crt"), **who)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def answers() -> bool:
         try:
             made.ping()
         except redis.AuthenticationError:
             raise
         except (redis.ConnectionError, ssl.SSLError):
-            time.sleep(0.02)
-            continue
-        return made
-    raise AssertionError((folder / "log").read_text())
+            return False
+        return True
+
+    within(10, f"Redis to answer: {folder / 'log'}", answers)
+    return made
 
 
 @pytest.mark.redis

@@ -4,7 +4,6 @@ Everything here goes on without an operator, except what a surge needs it for.
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -123,7 +122,7 @@ def ticked(app: App) -> Iterator[list[int]]:
             try:
                 done.append(app.tick())
             except AWAY:
-                time.sleep(0.05)
+                continue
 
     thread = threading.Thread(target=tick)
     thread.start()
