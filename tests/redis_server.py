@@ -31,6 +31,12 @@ ACL = (
 )
 """What the agent and the operator need, and nothing else."""
 
+CLUSTER_ACL = " +cluster|slots +asking"
+"""What it needs besides on a Cluster."""
+
+SENTINEL_ACL = "resetchannels -@all +ping +auth +hello +client|setname +sentinel|master"
+"""What it needs of a Sentinel."""
+
 NOBODY = "user default off ~* &* +@all"
 """Nobody can log in as the default user, but Redis replays its append-only file as it: without rights it would skip
 every transaction in there (error NOPERM in its log) and come back without the snapshots."""
