@@ -11,13 +11,19 @@ import sys
 from collections.abc import Sequence
 
 from tests.demo.proof import Proof
-from tests.demo.reach import NAMESPACE, POLICY, Reach
+from tests.demo.reach import NAMESPACE, OPERATOR, POLICY, REDIS, SYSTEM, Reach
 from tests.demo.stage import IMAGES, Stage, prepare
 from tests.demo.story import STORY, Step
 from tests.demo.terminal import NotInTimeError, Screen
 from tests.lab import Cluster, Lab, LabError, open_cluster
 
 Row = tuple[str, Proof]
+SETTING = (
+    ("-n", SYSTEM, "get", "pods"),
+    ("-n", SYSTEM, "logs", f"deployment/{OPERATOR}", "--tail=12"),
+    ("-n", REDIS, "get", "pods"),
+)
+SCENE = (("-n", NAMESPACE, "get", "pods", "-o", "wide"), ("-n", NAMESPACE, "describe", "rsnap", POLICY))
 
 
 def main() -> int:
@@ -32,7 +38,11 @@ def main() -> int:
         cluster.images(IMAGES)
         with Reach(cluster) as reach:
             stage = Stage(cluster, reach, screen)
-            prepare(stage)
+            try:
+                prepare(stage)
+            except (LabError, NotInTimeError):
+                look(stage, SETTING)
+                raise
             rows = play(stage, STORY)
     except (LabError, NotInTimeError) as error:
         screen.line(screen.paint("1;31", f"demo: {error}"))
@@ -57,17 +67,17 @@ def play(stage: Stage, story: Sequence[Step]) -> list[Row]:
             stage.screen.proof(proof)
             rows.append((step.title, proof))
         if not all(proof.holds for proof in proofs):
-            look(stage)
+            look(stage, SCENE)
         if [proof.claim for proof in proofs] == ["the step came to its end"]:
             break
     return rows
 
 
-def look(stage: Stage) -> None:
+def look(stage: Stage, commands: Sequence[Sequence[str]]) -> None:
     """Show what helps to understand a failure."""
-    for words in (("get", "pods", "-o", "wide"), ("describe", "rsnap", POLICY)):
+    for words in commands:
         with contextlib.suppress(LabError):
-            stage.show("-n", NAMESPACE, *words)
+            stage.show(*words)
 
 
 def conclude(screen: Screen, cluster: Cluster, proofs: Sequence[Proof]) -> int:
