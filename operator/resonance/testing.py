@@ -7,10 +7,37 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from resonance.model.durability import Durability
-from resonance.model.errors import StoreUnreachable
-from resonance.store.keyspace import Exists, Field, FieldIs, Guard, Hash, HashIs, Items, Query, Reading, Text, Write
+from resonance.model.errors import StoreDamaged, StoreUnreachable
+from resonance.store.keyspace import (
+    Count,
+    Exists,
+    Field,
+    FieldIs,
+    Guard,
+    Hash,
+    HashIs,
+    Items,
+    Query,
+    Reading,
+    Text,
+    Write,
+)
 
 Value = dict[bytes, bytes] | list[bytes] | bytes
+
+
+_NEEDS: Mapping[str, type] = {
+    "HSET": dict,
+    "HSETNOW": dict,
+    "HDEL": dict,
+    "LPUSH": list,
+    "LTRIM": list,
+    "SETRANGE": bytes,
+}
+
+
+def _other_type(key: str) -> StoreDamaged:
+    return StoreDamaged(f"{key} holds another type than belongs there. Delete it: the next commit writes it anew.")
 
 
 def _bytes(value: str | bytes | int) -> bytes:
@@ -44,15 +71,18 @@ class MemoryKeyspace:
 
     def _value(self, query: Query) -> object:
         found = self.data.get(query.key)
-        match query:
-            case Hash():
-                return dict(cast("dict[bytes, bytes]", found or {}))
-            case Items():
-                return list(cast("list[bytes]", found or []))
-            case Field(_, field):
-                return cast("dict[bytes, bytes]", found or {}).get(field.encode())
-            case Text():
+        match query, found:
+            case (Hash() | Field() | Items(), None):
+                return {Hash: {}, Field: None, Items: []}[type(query)]
+            case Hash(), dict():
+                return dict(found)
+            case Items(), list():
+                return list(found)
+            case Field(_, field), dict():
+                return found.get(field.encode())
+            case Text(), None | bytes():
                 return found
+        return _other_type(query.key)
 
     def apply(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
         """Writes if every guard holds."""
@@ -60,6 +90,7 @@ class MemoryKeyspace:
             self._answer()
             if not all(self._holds(guard) for guard in guards):
                 return None
+            self._check_types(writes)
             for write in writes:
                 self._do(write)
             if self.lose_replies:
@@ -67,15 +98,30 @@ class MemoryKeyspace:
                 raise StoreUnreachable("the reply was lost")
             return self.at_ms
 
+    def _check_types(self, writes: Sequence[Write]) -> None:
+        known: set[str] = set()
+        for write in writes:
+            name, key = str(write[0]), str(write[1])
+            found = self.data.get(key)
+            needed = _NEEDS.get(name)
+            if needed is not None and key not in known and found is not None and not isinstance(found, needed):
+                raise _other_type(key)
+            known |= {key, str(write[2])} if name == "RENAME" else {key}
+
     def _holds(self, guard: Guard) -> bool:
-        found = cast("dict[bytes, bytes]", self.data.get(guard.key, {}))
+        found = self.data.get(guard.key, {})
+        match guard:
+            case Exists(key):
+                return key in self.data
+            case Count(_, items):
+                return items == (0 if isinstance(found, bytes) else len(found))
+        if not isinstance(found, dict):
+            raise _other_type(guard.key)
         match guard:
             case HashIs(_, fields):
                 return dict(fields) == found
             case FieldIs(_, field, value):
                 return found.get(field.encode()) == value
-            case Exists(key):
-                return key in self.data
 
     def stage(self, writes: Sequence[Write]) -> None:
         """Plain writes."""

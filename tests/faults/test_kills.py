@@ -45,7 +45,9 @@ def test_a_writer_killed_at_any_instant_leaves_a_whole_snapshot_not_older_than_w
 def test_a_redis_killed_at_any_instant_comes_back_with_a_whole_snapshot(fsync: str) -> None:
     """With ``always`` it is never older than what was acknowledged; with ``everysec`` it may be, but never torn."""
     chance = random.Random(5)
-    with TlsRedis(options=["--appendfsync", fsync]) as own, Nursery(own.secret) as writers:
+    # Redis 7.0 that is killed while it begins to rewrite its file may refuse to start: not what is tried here.
+    options = ["--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]
+    with TlsRedis(options=options) as own, Nursery(own.secret) as writers:
         keyspace = RedisKeyspace(own.settings)
         writers.begin()
         for _ in range(KILLED_SERVERS):

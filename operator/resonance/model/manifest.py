@@ -95,6 +95,8 @@ class Head:
     """Grows with each change of what is kept beside the head, so that a writer notices a pin."""
     live: int = 0
     """The seq that the readable hashes show; a large whole snapshot is acknowledged before they follow."""
+    kept: int = -1
+    """How many manifests are kept beside the recent ones, so that a lost record of them is noticed; -1: not said."""
 
     @property
     def seq(self) -> int:
@@ -115,6 +117,7 @@ class Head:
             "takenAt": self.manifest.taken_at.isoformat(timespec="milliseconds"),
             "rev": str(self.rev),
             "live": str(self.live),
+            "kept": str(self.kept),
             "manifest": self.manifest.to_json(),
         }
         return out if self.accepted is None else out | {"accepted": self.accepted}
@@ -134,6 +137,7 @@ class Head:
                 accepted,
                 int(raw.get(b"rev", b"0")),
                 int(raw[b"live"]),
+                int(raw.get(b"kept", b"-1")),
             )
         except (ValueError, KeyError) as error:
             raise StoreDamaged(f"{where}: not a head ({type(error).__name__})") from error
@@ -141,11 +145,15 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """All small records of one member, as one consistent read: head, recent manifests newest first, kept ones."""
+    """All small records of one member, as one consistent read: head, recent manifests newest first, kept ones.
+
+    ``damage`` names each stored record that is missing or cannot be read; the next commit writes them all anew.
+    """
 
     head: Head | None = None
     recent: tuple[Manifest, ...] = ()
     kept: Mapping[int, Manifest] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     @property
     def lines(self) -> frozenset[str]:
@@ -162,6 +170,27 @@ class MemberRecord:
         """Every snapshot that can be restored, newest first, none twice."""
         seen = {each.seq: each for each in self.kept.values()} | {each.seq: each for each in self.recent}
         return [seen[seq] for seq in sorted(seen, reverse=True)]
+
+
+def mended(found: MemberRecord) -> MemberRecord:
+    """What follows from the records that could be read, where others are missing: nothing that stands is given up.
+
+    The newest manifest says what the head said: its epoch and its writer. A list that does not begin with the head is
+    taken to be behind it.
+    """
+    head, damage = found.head, list(found.damage)
+    newest = next(iter(found.all()), None)
+    if head is None and newest is not None:
+        damage.append("the head is missing: the newest snapshot that is listed stands for it")
+        head = Head(newest.epoch, newest.writer, newest)
+    if head is None:
+        return found
+    recent = tuple(each for each in found.recent if each.seq < head.seq)
+    if [each.commit for each in found.recent[:1]] != [head.commit] or len(recent) + 1 != len(found.recent):
+        damage.append("the list of snapshots does not fit the head")
+    if head.kept > len(found.kept):
+        damage.append(f"{head.kept - len(found.kept)} of {head.kept} kept snapshots are not listed any more")
+    return MemberRecord(head, (head.manifest, *recent), found.kept, tuple(damage))
 
 
 def keep(manifest: Manifest, reason: str) -> Manifest:

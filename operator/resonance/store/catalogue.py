@@ -73,7 +73,9 @@ def accept(keyspace: Keyspace, member: Member, incarnation: str) -> Head:
     raise _contended(member)
 
 
-def _change(keyspace: Keyspace, member: Member, decide: Callable[[Seen], tuple[Manifest, int, list[Write]]]) -> Manifest:
+def _change(
+    keyspace: Keyspace, member: Member, decide: Callable[[Seen], tuple[Manifest, int, list[Write]]]
+) -> Manifest:
     for _ in range(_ATTEMPTS):
         seen = load(keyspace, member)
         if seen.record.head is None:

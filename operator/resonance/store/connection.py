@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from resonance.model.errors import InvalidInput, StoreBusy, StoreError, StoreRefused, StoreUnreachable
+from resonance.model.errors import InvalidInput, StoreBusy, StoreDamaged, StoreError, StoreRefused, StoreUnreachable
 from resonance.store.place import Node, Place, read_place
 
 CONNECT_TIMEOUT_S = 3.0
@@ -204,6 +204,7 @@ _BUSY = (
     "MOVED",
     "ASK",
 )
+ANOTHER_TYPE = "holds another type than belongs there. Delete it: the next commit writes it anew."
 _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
 
 
@@ -221,6 +222,8 @@ def translate(error: Exception, address: str) -> StoreError:
     if isinstance(error, refused) or word in _REFUSED:
         remedy = "check the Secret's username and password and the user's ACL (docs/redis.md)"
         return StoreRefused(f"Redis at {address} refused: {_first_line(text)}; {remedy}.")
+    if word == "WRONGTYPE":
+        return StoreDamaged(f"{text.partition(' ')[2]}: {ANOTHER_TYPE}")
     if isinstance(error, redis.exceptions.DataError | redis.exceptions.InvalidResponse):
         return StoreRefused(f"{address} does not speak the Redis protocol: {_first_line(text)}.")
     busy = word in _BUSY or isinstance(error, redis.exceptions.BusyLoadingError)

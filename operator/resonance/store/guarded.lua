@@ -4,9 +4,23 @@
 --   'field': field, value        (one field is this)
 --   'none':  field               (one field is absent)
 --   'there':                     (the key exists)
+--   'count': n                   (the list or hash has so many items)
 -- then for each write: number of arguments (command included), command, arguments. 'HSETNOW key field' sets the field
 -- to the server's clock in ms.
--- Everything is compared before anything is written, so a refused call leaves no trace.
+-- Everything is compared before anything is written, and every key must hold the type that its command needs, because a
+-- script that fails in its middle is not undone: a refused call leaves no trace.
+local function type_of(key)
+  local found = redis.call('TYPE', key)
+  return found.ok or found
+end
+local wrong
+local function holds(key, needed)
+  local found = type_of(key)
+  if found == 'none' or found == needed then return true end
+  wrong = redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ' where a ' .. needed .. ' belongs')
+  return false
+end
+local needs = {HSET = 'hash', HSETNOW = 'hash', HDEL = 'hash', LPUSH = 'list', LTRIM = 'list', SETRANGE = 'string'}
 local at = 2
 for _ = 1, tonumber(ARGV[1]) do
   local kind, key = ARGV[at], ARGV[at + 1]
@@ -14,21 +28,38 @@ for _ = 1, tonumber(ARGV[1]) do
   if kind == 'hash' then
     local n = tonumber(ARGV[at])
     at = at + 1
+    if not holds(key, 'hash') then return wrong end
     if redis.call('HLEN', key) ~= n then return false end
     for _ = 1, n do
       if redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then return false end
       at = at + 2
     end
   elseif kind == 'field' then
+    if not holds(key, 'hash') then return wrong end
     if redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then return false end
     at = at + 2
   elseif kind == 'none' then
+    if not holds(key, 'hash') then return wrong end
     if redis.call('HEXISTS', key, ARGV[at]) == 1 then return false end
+    at = at + 1
+  elseif kind == 'count' then
+    local found, n = type_of(key), 0
+    if found == 'list' then n = redis.call('LLEN', key) elseif found == 'hash' then n = redis.call('HLEN', key) end
+    if n ~= tonumber(ARGV[at]) then return false end
     at = at + 1
   else
     if redis.call('EXISTS', key) == 0 then return false end
   end
 end
+local first, known = at, {}
+while at <= #ARGV do
+  local command, key = ARGV[at + 1], ARGV[at + 2]
+  if command == 'RENAME' then known[ARGV[at + 3]] = true end
+  if needs[command] and not known[key] and not holds(key, needs[command]) then return wrong end
+  known[key] = true
+  at = at + tonumber(ARGV[at]) + 1
+end
+at = first
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 while at <= #ARGV do

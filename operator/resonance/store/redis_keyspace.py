@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import redis
 
 from resonance.model.durability import Durability
-from resonance.model.errors import StoreBusy, StoreError
-from resonance.store.connection import GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
+from resonance.model.errors import StoreBusy, StoreDamaged, StoreError
+from resonance.store.connection import ANOTHER_TYPE, GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
 from resonance.store.health import worst
 from resonance.store.keyspace import (
     Argument,
+    Count,
     Exists,
     Field,
     FieldIs,
@@ -112,8 +113,10 @@ class RedisKeyspace:
             for query in queries:
                 _ask(pipe, query)
             pipe.time()
-            *values, (seconds, micros) = pipe.execute()
-            return Reading(tuple(values), int(seconds) * 1000 + int(micros) // 1000)
+            *values, clock = pipe.execute(raise_on_error=False)
+            found = [_found(query, value) for query, value in zip(queries, values, strict=True)]
+            seconds, micros = _found(Text("TIME"), clock)
+            return Reading(tuple(found), int(seconds) * 1000 + int(micros) // 1000)
 
         return self._at([query.key for query in queries], call)
 
@@ -194,6 +197,15 @@ def _sent(piece: Sequence[Write]) -> Callable[[Server], None]:
     return call
 
 
+def _found(query: Query, value: Any) -> Any:
+    """The value as it is; a key of another type is damage of that key alone, any other error one of the exchange."""
+    if isinstance(value, redis.ResponseError) and "WRONGTYPE" in str(value):
+        return StoreDamaged(f"{query.key} {ANOTHER_TYPE}")
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
 def _ask(pipe: Any, query: Query) -> None:
     match query:
         case Hash(key):
@@ -220,6 +232,8 @@ def _encode_guards(guards: Sequence[Guard]) -> list[Argument]:
                 out += ["field", key, field, value]
             case Exists(key):
                 out += ["there", key]
+            case Count(key, items):
+                out += ["count", key, items]
     return out
 
 
