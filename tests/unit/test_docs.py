@@ -25,6 +25,7 @@ from resonance.model.manifest import Head, Manifest
 from resonance.model.naming import RESERVED_KINDS, MemberKeys, WorkloadKeys
 from resonance.model.report import Outcome
 from resonance.model.state import EMPTY
+from resonance.store.connection import KEYS
 from resonance.store.health import Danger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,12 +156,16 @@ def test_every_document_that_the_code_names_is_there() -> None:
 # Redis
 
 
+def test_every_key_of_the_secret_is_documented() -> None:
+    assert sorted(first_cells("redis.md", "The Secret")) == sorted(KEYS)
+
+
 def commands(acl: str) -> set[str]:
     return set(re.findall(r"\+(\S+)", acl))
 
 
 def test_the_user_of_the_documents_is_that_of_the_tests_and_of_the_quickstart() -> None:
-    shown = next(line for line in page("redis.md").splitlines() if line.startswith("ACL SETUSER"))
+    shown, cluster, sentinel = (line for line in page("redis.md").splitlines() if line.startswith("ACL SETUSER"))
     quickstart = (ROOT / "manifests" / "redis" / "make_secrets.py").read_text(encoding="utf-8")
     constants = {
         node.targets[0].id: node.value
@@ -169,6 +174,9 @@ def test_the_user_of_the_documents_is_that_of_the_tests_and_of_the_quickstart() 
     }
     granted = set(str(ast.literal_eval(constants["COMMANDS"])).split())
     assert commands(shown) == commands(redis_server.ACL) == granted
+    assert commands(cluster) == commands(redis_server.CLUSTER_ACL)
+    assert commands(sentinel) == commands(redis_server.SENTINEL_ACL)
+    assert redis_server.NOBODY in page("redis.md")
     assert "resetchannels ~resonance:* -@all" in shown
     assert "resetchannels ~{PREFIX}:* -@all" in quickstart
 
