@@ -141,8 +141,11 @@ class RedisKeyspace:
             self._at([str(write[1]) for write in piece], _sent(piece))
 
     def info(self) -> Mapping[str, object]:
-        """``INFO``; of several primaries the worst of each fact."""
+        """``INFO``; of several primaries the worst of each fact. A look at the health is one at who is primary, too: a
+        demoted one takes writes until it hears of it.
+        """
         servers = self._found()
+        servers.doubt()
         found = []
         try:
             for server in servers.primaries():
