@@ -34,7 +34,10 @@ _PAUSE = 0.1
 
 
 def eventually(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
-    """The first answer that is neither None nor False; who does not answer is asked again until the time is over."""
+    """The first answer that is neither None, False nor an empty text.
+
+    Who does not answer is asked again until the time is over.
+    """
     began = time.monotonic()
     last: object = "no answer yet"
     while time.monotonic() - began < seconds:
@@ -42,7 +45,7 @@ def eventually(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
             answer = ask()
         except AWAY as problem:
             answer, last = None, problem
-        if answer is not None and answer is not False:
+        if answer is not None and answer is not False and answer != "":
             return answer
         time.sleep(_PAUSE)
     raise AssertionError(f"waited {seconds:.0f} s in vain for {what} (last: {last!r:.300})")

@@ -1,6 +1,7 @@
 """The API server is away for a minute, or a node is cut off from it: snapshots and in-place restores go on."""
 
 import time
+import urllib.request
 
 from tests.cluster.live.network_app import assert_goes_on
 from tests.cluster.live.records import Snapshot
@@ -37,6 +38,7 @@ def test_a_pod_on_a_cut_off_node_cannot_overwrite_its_successor(stage: Stage) ->
         tip = eventually("the old pod to be kept aside", START, lambda: new.member.tip(old.uid))
         later = eventually("the old pod to write on", START, lambda: _later(new.member.tip(old.uid), tip["seq"]))
         assert later["writer"] == old.uid
+        assert fenced(old) > 0, "the old pod's agent counts that it was refused"
         head = eventually("the newcomer to write on", START, new.member.newer(mine.seq))
         assert head.owner == new.uid
         assert_goes_on(mine.state, head.state)
@@ -106,6 +108,14 @@ def is_given_up(stage: Stage, node: str) -> bool:
     """True: nothing is scheduled to it any more."""
     found = stage.installation.api.get("", "nodes", node) or {}
     return any(each["key"] == "node.kubernetes.io/unreachable" for each in found["spec"].get("taints", []))
+
+
+def fenced(web: Life) -> float:
+    """How many commits of this pod's agent were refused, as its metrics say."""
+    url = f"http://{web.pod['status']['podIP']}:9477/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("resonance_fenced_total"))
 
 
 def owned(web: Life) -> Snapshot | None:

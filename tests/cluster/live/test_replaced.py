@@ -14,6 +14,8 @@ from tests.cluster.live.records import Snapshot
 from tests.cluster.live.stage import AWAY, START, Life, Stage, eventually, staged
 from tests.cluster.live.workloads import Replace, deployment, stateful_set
 
+PACE = 45.0  # seconds: the operator writes figures that change at most each 30 s
+
 
 @pytest.fixture(scope="module", params=["one operator", "operator away", "two operators"])
 def workloads(installation: Installation, request: pytest.FixtureRequest) -> Iterator[Stage]:
@@ -97,6 +99,14 @@ def test_what_the_old_pod_of_a_surge_changes_after_the_hand_over_is_kept_as_a_ti
     tip = old.member.tip(old.uid)
     kept = [each for each in [*old.member.kept(), *([tip] if tip else [])] if each["writer"] == old.uid]
     assert kept, "what the old pod did in between is kept"
+    if workloads.installation.operator_pods():
+        eventually("the status to say so", PACE, lambda: gap_of(workloads, "Deployment.wave"))
+
+
+def gap_of(stage: Stage, workload: str) -> str:
+    """What the status says of the hand-over of a workload's member, empty when nothing."""
+    rows = stage.policy()["status"].get("members", [])
+    return next((str(row.get("handOverGap", "")) for row in rows if row["workload"] == workload), "")
 
 
 def test_a_pod_that_vanished_without_a_word_leaves_its_slot_to_the_next(stage: Stage) -> None:
