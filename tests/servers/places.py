@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -341,16 +341,34 @@ class TlsCluster(Place):
 
     def move(self, key: str, to: Process) -> None:
         """Migrate the key's slot to another primary, key by key, as a resharding does."""
+        slot, source = self._begin_move(key, to)
+        self._end_move(slot, source, to)
+
+    @contextlib.contextmanager
+    def half_moved(self, key: str, to: Process) -> Iterator[None]:
+        """Only this key of the slot is at the other primary meanwhile; the rest follows at the end."""
+        slot, source = self._begin_move(key, to)
+        self._send(key, source, to)
+        yield
+        self._end_move(slot, source, to)
+
+    def _begin_move(self, key: str, to: Process) -> tuple[int, Process]:
         slot, source = key_slot(key.encode()), self.owner(key)
-        target_id, source_id = self.id_of(to), self.id_of(source)
-        to.admin().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-        source.admin().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        to.admin().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        source.admin().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        return slot, source
+
+    def _end_move(self, slot: int, source: Process, to: Process) -> None:
         while names := source.admin().execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            login = ["AUTH2", "admin", self.keys.admin_password]
-            with contextlib.suppress(redis.ResponseError):  # it has just been renamed or dropped
-                source.admin().execute_command("MIGRATE", "127.0.0.1", to.port, names[0], 0, 5000, *login)
-        for each in (to, source, *(other for other in self.primaries if other not in {to, source})):
-            each.admin().execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+            self._send(names[0], source, to)
+        others = [each for each in self.primaries if each not in {to, source}]
+        for each in (to, source, *others):
+            each.admin().execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+
+    def _send(self, name: str | bytes, source: Process, to: Process) -> None:
+        login = ["AUTH2", "admin", self.keys.admin_password]
+        with contextlib.suppress(redis.ResponseError):  # it has just been renamed or dropped
+            source.admin().execute_command("MIGRATE", "127.0.0.1", to.port, name, 0, 5000, *login)
 
     def admin(self) -> Any:
         """Something that can flush every primary."""

@@ -314,7 +314,7 @@ class ClusterServers:
             try:
                 raw = server.client().execute_command("CLUSTER", "SLOTS")
             except (redis.RedisError, OSError) as error:
-                failures.append(translate(error, server.address))
+                failures.append(_no_cluster(error, server.address) or translate(error, server.address))
                 continue
             self._next = (self._next + step + 1) % len(nodes)
             owners = [(int(first), int(last), _node(nodes[0], server)) for first, last, *nodes in raw]
@@ -342,6 +342,12 @@ class ClusterServers:
     def close(self) -> None:
         """Close all connections."""
         self._known.keep(())
+
+
+def _no_cluster(error: Exception, address: str) -> StoreError | None:
+    if "cluster support disabled" not in str(error):
+        return None
+    return StoreRefused(f"Redis at {address} is no Cluster. Begin the Secret's url with rediss:// and name one host.")
 
 
 def _node(raw: Sequence[Any], asked: Server) -> Node:
