@@ -224,6 +224,8 @@ class ResonanceStorageAdapter:
         """
         with self._lock:
             seen = load(self._keyspace, self._member)
+            if seen.record.head is None and seen.record.damage:
+                raise StoreDamaged(f"{seen.record.damage[0]}, and no other record says what was saved.")
             if seen.record.head is None:
                 return None
             found = restore(

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 from resonance.model.durability import Durability
 from resonance.model.errors import StoreDamaged, StoreUnreachable
 from resonance.store.keyspace import (
-    Count,
     Exists,
     Field,
+    FieldCount,
     FieldIs,
     Guard,
     Hash,
     HashIs,
     Items,
+    ListCount,
     Query,
     Reading,
     Text,
     Write,
 )
 
+T = TypeVar("T")
 Value = dict[bytes, bytes] | list[bytes] | bytes
 
 
@@ -108,15 +110,23 @@ class MemoryKeyspace:
                 raise _other_type(key)
             known |= {key, str(write[2])} if name == "RENAME" else {key}
 
+    def _typed(self, key: str, kind: Callable[[], T]) -> T:
+        """The value, or an empty one; raises for a key of another type."""
+        found = self.data.get(key)
+        empty = kind()
+        if found is not None and not isinstance(found, type(empty)):
+            raise _other_type(key)
+        return empty if found is None else found
+
     def _holds(self, guard: Guard) -> bool:
-        found = self.data.get(guard.key, {})
         match guard:
             case Exists(key):
                 return key in self.data
-            case Count(_, items):
-                return items == (0 if isinstance(found, bytes) else len(found))
-        if not isinstance(found, dict):
-            raise _other_type(guard.key)
+            case ListCount(key, items):
+                return items == len(self._typed(key, list))
+            case FieldCount(key, count):
+                return count == len(self._typed(key, dict))
+        found: dict[bytes, bytes] = self._typed(guard.key, dict)
         match guard:
             case HashIs(_, fields):
                 return dict(fields) == found

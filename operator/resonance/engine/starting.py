@@ -76,6 +76,8 @@ def give(keyspace: Keyspace, keys: WorkloadKeys, taken: Claim, *, file: LocalFil
     seen = load(keyspace, member)
     known = policy.known.get(taken.member) if policy is not None else None
     answer = decide_restore(record or taken.record, seen.record.head, known_seq=known, file=file)
+    if isinstance(answer, NeverExisted) and seen.record.damage:
+        answer = CannotTell(Unknown.HEAD_LOST)
     lines = seen.record.lines
     last_seq = max((each.seq for each in seen.record.all()), default=0)
     last_seq = max(last_seq, seen.record.head.seq if seen.record.head is not None else 0)

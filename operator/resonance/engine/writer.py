@@ -16,6 +16,7 @@ from typing import assert_never
 
 from resonance.model.commit import CommitRequest, Proof, Refusal, line_of, parent_of
 from resonance.model.durability import Durability
+from resonance.model.errors import StoreDamaged
 from resonance.model.loss import Loss, lost
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
@@ -220,7 +221,11 @@ class Writer:
             if self._seen.record.head is not None:
                 return self._after_refusal(capture, Refusal.CONFLICT, level)
         offer = Offer(capture.request, capture.change, capture.draft, self._limits)
-        result = commit(self._keyspace, self.member, self._seen, offer)
+        try:
+            result = commit(self._keyspace, self.member, self._seen, offer)
+        except StoreDamaged:
+            self._seen = self._base = None  # the next capture looks anew, and goes along whole
+            raise
         self._seen = self._noticed(result.seen)
         if isinstance(result, Refused):
             return self._after_refusal(capture, result.why, level)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from resonance.model.errors import StoreDamaged
+from resonance.model.naming import MemberKeys
 from resonance.model.record import read_record
 
 FORMAT = 1
@@ -172,7 +173,7 @@ class MemberRecord:
         return [seen[seq] for seq in sorted(seen, reverse=True)]
 
 
-def mended(found: MemberRecord) -> MemberRecord:
+def mended(found: MemberRecord, keys: MemberKeys) -> MemberRecord:
     """What follows from the records that could be read, where others are missing: nothing that stands is given up.
 
     The newest manifest says what the head said: its epoch and its writer. A list that does not begin with the head is
@@ -181,15 +182,17 @@ def mended(found: MemberRecord) -> MemberRecord:
     head, damage = found.head, list(found.damage)
     newest = next(iter(found.all()), None)
     if head is None and newest is not None:
-        damage.append("the head is missing: the newest snapshot that is listed stands for it")
+        damage.append(f"{keys.head}: missing or unreadable; the newest snapshot that is listed stands for it")
         head = Head(newest.epoch, newest.writer, newest)
     if head is None:
         return found
     recent = tuple(each for each in found.recent if each.seq < head.seq)
     if [each.commit for each in found.recent[:1]] != [head.commit] or len(recent) + 1 != len(found.recent):
-        damage.append("the list of snapshots does not fit the head")
+        damage.append(f"{keys.snapshots}: missing or older than the head")
     if head.kept > len(found.kept):
-        damage.append(f"{head.kept - len(found.kept)} of {head.kept} kept snapshots are not listed any more")
+        damage.append(
+            f"{keys.kept}: {head.kept - len(found.kept)} of {head.kept} kept snapshots are not there any more"
+        )
     return MemberRecord(head, (head.manifest, *recent), found.kept, tuple(damage))
 
 

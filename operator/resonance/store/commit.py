@@ -12,13 +12,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from resonance.model.commit import Append, CommitRequest, Refusal, decide_commit
-from resonance.model.errors import StoreBusy
+from resonance.model.errors import StoreBusy, StoreDamaged
 from resonance.model.manifest import Head, Manifest, MemberRecord
 from resonance.model.naming import MemberKeys
 from resonance.model.retention import Appended, Retention, append, needs_base
 from resonance.model.state import Delta, State, advance, diff, digest
 from resonance.sealing import proof_of, seal_base, seal_delta
-from resonance.store.keyspace import Count, Exists, FieldIs, Guard, HashIs, Keyspace, Write
+from resonance.store.keyspace import Exists, FieldCount, FieldIs, Guard, HashIs, Keyspace, ListCount, Write
 from resonance.store.live import INLINE_BYTES, LiveWrites, change_live, expiring, hset, replace_live
 from resonance.store.member import Member, Seen, load
 
@@ -93,6 +93,7 @@ def commit(keyspace: Keyspace, member: Member, seen: Seen, offer: Offer) -> Save
     for _ in range(_ATTEMPTS):
         decision = decide_commit(seen.record, seen.slot, offer.request)
         if isinstance(decision, Append):
+            _refuse_beginning(seen.record, offer.request)
             plan = _staged(_Attempt(keyspace, member, seen, decision, offer))
             if keyspace.apply(plan.guards, plan.writes) is not None:
                 return Saved(plan.after, plan.manifest, plan.appended.evicted_tips, decision.tip)
@@ -102,6 +103,13 @@ def commit(keyspace: Keyspace, member: Member, seen: Seen, offer: Offer) -> Save
         if seen.raw_head == known.raw_head and seen.record.head is not None:
             seen, offer = _reminded(known, seen), replace(offer, change=replace(offer.change, base=None, delta=None))
     raise StoreBusy(f"{member.keys.head} changed {_ATTEMPTS} times while committing. It will be tried again.")
+
+
+def _refuse_beginning(record: MemberRecord, request: CommitRequest) -> None:
+    """A process that descends from nothing must not begin anew where records stood that nobody can read now."""
+    if record.head is None and record.damage and request.parent is None:
+        remedy = "Nothing was written. Restore that key, or delete all keys of this member to begin anew"
+        raise StoreDamaged(f"{record.damage[0]}. {remedy}.")
 
 
 def _reminded(known: Seen, seen: Seen) -> Seen:
@@ -211,14 +219,14 @@ def _plan(attempt: _Attempt, live: LiveWrites | None, blob: _Blob) -> _Plan:
 def _beside(keys: MemberKeys, record: MemberRecord, live: LiveWrites | None, blob: _Blob) -> Iterator[Guard]:
     """What the head does not say but an append goes on from: the lists, the blobs of the chain, the readable hashes."""
     if not record.damage:
-        yield Count(keys.snapshots, len(record.recent))
-        yield Count(keys.kept, len(record.kept))
+        yield ListCount(keys.snapshots, len(record.recent))
+        yield FieldCount(keys.kept, len(record.kept))
     if blob.onto is not None:
         base, *deltas = blob.onto.chain
         yield Exists(keys.base(base))
         yield from (Exists(keys.delta(seq)) for seq in deltas)
     if record.head is not None and live is not None and live.onto:
-        yield from (Count(keys.live(kind), count) for kind, count in record.head.manifest.counts.items())
+        yield from (FieldCount(keys.live(kind), count) for kind, count in record.head.manifest.counts.items())
 
 
 def _listed(keys: MemberKeys, before: MemberRecord, after: MemberRecord) -> Iterator[Write]:

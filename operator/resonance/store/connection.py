@@ -204,7 +204,7 @@ _BUSY = (
     "MOVED",
     "ASK",
 )
-ANOTHER_TYPE = "holds another type than belongs there. Delete it: the next commit writes it anew."
+DELETE_IT = "Delete it: the next commit writes it anew."
 _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
 
 
@@ -223,7 +223,7 @@ def translate(error: Exception, address: str) -> StoreError:
         remedy = "check the Secret's username and password and the user's ACL (docs/redis.md)"
         return StoreRefused(f"Redis at {address} refused: {_first_line(text)}; {remedy}.")
     if word == "WRONGTYPE":
-        return StoreDamaged(f"{text.partition(' ')[2]}: {ANOTHER_TYPE}")
+        return StoreDamaged(f"{_first_line(text.partition(' ')[2])}. {DELETE_IT}")
     if isinstance(error, redis.exceptions.DataError | redis.exceptions.InvalidResponse):
         return StoreRefused(f"{address} does not speak the Redis protocol: {_first_line(text)}.")
     busy = word in _BUSY or isinstance(error, redis.exceptions.BusyLoadingError)

@@ -4,7 +4,8 @@
 --   'field': field, value        (one field is this)
 --   'none':  field               (one field is absent)
 --   'there':                     (the key exists)
---   'count': n                   (the list or hash has so many items)
+--   'items':  n                   (the list has so many items)
+--   'fields': n                   (the hash has so many fields)
 -- then for each write: number of arguments (command included), command, arguments. 'HSETNOW key field' sets the field
 -- to the server's clock in ms.
 -- Everything is compared before anything is written, and every key must hold the type that its command needs, because a
@@ -42,10 +43,13 @@ for _ = 1, tonumber(ARGV[1]) do
     if not holds(key, 'hash') then return wrong end
     if redis.call('HEXISTS', key, ARGV[at]) == 1 then return false end
     at = at + 1
-  elseif kind == 'count' then
-    local found, n = type_of(key), 0
-    if found == 'list' then n = redis.call('LLEN', key) elseif found == 'hash' then n = redis.call('HLEN', key) end
-    if n ~= tonumber(ARGV[at]) then return false end
+  elseif kind == 'items' then
+    if not holds(key, 'list') then return wrong end
+    if redis.call('LLEN', key) ~= tonumber(ARGV[at]) then return false end
+    at = at + 1
+  elseif kind == 'fields' then
+    if not holds(key, 'hash') then return wrong end
+    if redis.call('HLEN', key) ~= tonumber(ARGV[at]) then return false end
     at = at + 1
   else
     if redis.call('EXISTS', key) == 0 then return false end

@@ -44,14 +44,23 @@ class Exists:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """Guard: the list or hash at ``key`` has so many items or fields (0: it does not exist)."""
+class ListCount:
+    """Guard: the list at ``key`` has so many items (0: it does not exist)."""
 
     key: str
     items: int
 
 
-Guard = HashIs | FieldIs | Exists | Count
+@dataclass(frozen=True, slots=True)
+class FieldCount:
+    """Guard: the hash at ``key`` has so many fields (0: it does not exist)."""
+
+    key: str
+    fields: int
+
+
+Guard = HashIs | FieldIs | Exists | ListCount | FieldCount
+""":class:`StoreDamaged` where the key holds another type than the guard speaks of."""
 Write = tuple[Argument, ...]
 """One Redis command with its arguments, at most 1,000; all keys share one hash tag.
 

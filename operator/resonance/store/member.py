@@ -58,9 +58,9 @@ def load(keyspace: Keyspace, member: Member) -> Seen:
         head,
         tuple(each for each in recent if each is not None),
         {each.seq: each for each in kept if each is not None},
-        tuple(f"{keys.root}: {each}" for each in dict.fromkeys(damage)),
+        tuple(dict.fromkeys(damage)),
     )
-    return Seen(mended(record), raw_head, slot, raw_slot)
+    return Seen(mended(record, keys), raw_head, slot, raw_slot)
 
 
 def _noting(damage: list[str], read: Callable[[], T]) -> T | None:

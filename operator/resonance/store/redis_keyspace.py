@@ -13,18 +13,19 @@ import redis
 
 from resonance.model.durability import Durability
 from resonance.model.errors import StoreBusy, StoreDamaged, StoreError
-from resonance.store.connection import ANOTHER_TYPE, GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
+from resonance.store.connection import DELETE_IT, GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
 from resonance.store.health import worst
 from resonance.store.keyspace import (
     Argument,
-    Count,
     Exists,
     Field,
+    FieldCount,
     FieldIs,
     Guard,
     Hash,
     HashIs,
     Items,
+    ListCount,
     Query,
     Reading,
     Text,
@@ -203,7 +204,7 @@ def _sent(piece: Sequence[Write]) -> Callable[[Server], None]:
 def _found(query: Query, value: Any) -> Any:
     """The value as it is; a key of another type is damage of that key alone, any other error one of the exchange."""
     if isinstance(value, redis.ResponseError) and "WRONGTYPE" in str(value):
-        return StoreDamaged(f"{query.key} {ANOTHER_TYPE}")
+        return StoreDamaged(f"{query.key} holds another type than belongs there. {DELETE_IT}")
     if isinstance(value, Exception):
         raise value
     return value
@@ -235,8 +236,10 @@ def _encode_guards(guards: Sequence[Guard]) -> list[Argument]:
                 out += ["field", key, field, value]
             case Exists(key):
                 out += ["there", key]
-            case Count(key, items):
-                out += ["count", key, items]
+            case ListCount(key, items):
+                out += ["items", key, items]
+            case FieldCount(key, count):
+                out += ["fields", key, count]
     return out
 
 

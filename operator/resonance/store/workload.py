@@ -25,7 +25,7 @@ from resonance.model.claim import (
 from resonance.model.errors import StoreBusy, StoreDamaged
 from resonance.model.naming import WorkloadKeys, slot_member
 from resonance.model.record import read_part, read_record
-from resonance.store.keyspace import Field, Guard, Hash, HashIs, Keyspace, Text
+from resonance.store.keyspace import Field, Guard, Hash, HashIs, Keyspace, Reading, Text
 
 _ATTEMPTS = 32
 
@@ -88,7 +88,7 @@ def read_workload(keyspace: Keyspace, keys: WorkloadKeys) -> WorkloadRecord:
     raw = seen.hash(0)
     slots = {name: SlotRecord.from_json(name, text) for name, text in named(raw, keys.slots).items()}
     policy = PolicyRecord.from_json(seen.text(1), where=keys.policy)
-    waiting = dict(_waiting(seen.hash(2), keys.waiting))
+    waiting = dict(_waiting(seen, keys.waiting))
     return WorkloadRecord(slots, raw, policy, waiting, seen.at_ms)
 
 
@@ -100,8 +100,12 @@ def named(raw: Mapping[bytes, bytes], where: str) -> dict[str, bytes]:
         raise StoreDamaged(f"{where}: a field's name is not UTF-8") from error
 
 
-def _waiting(raw: Mapping[bytes, bytes], where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _waiting(seen: Reading, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Who waits; an entry that cannot be read tells nobody anything, and must not keep others from their claims."""
+    try:
+        raw = seen.hash(2)
+    except StoreDamaged:
+        return
     for uid, text in raw.items():
         with contextlib.suppress(StoreDamaged, UnicodeDecodeError):
             yield uid.decode(), read_part(text, dict[str, Any], where=where, what="an entry", given={})
