@@ -153,10 +153,21 @@ def test_an_app_that_ignores_its_state_is_put_in_quarantine_and_the_file_stays_g
 
 def test_a_lost_head_is_not_taken_for_a_first_start(redis: TlsRedis, namespace: str, store: Store) -> None:
     saved(redis, namespace, store)
-    store.admin.delete(store.keys.member("web-0").head)
+    keys = store.keys.member("web-0")
+    store.admin.delete(keys.head, keys.snapshots, keys.kept)
     with Pod(redis.secret, namespace, RESONANCE_ON_UNKNOWN="Fail") as pod:
         assert pod.restore() == 1
         assert pod.events("restore_failed")[0]["why"] == "HeadLost"
+
+
+def test_the_newest_listed_snapshot_is_given_where_only_the_head_is_lost(
+    redis: TlsRedis, namespace: str, store: Store
+) -> None:
+    state = saved(redis, namespace, store)
+    store.admin.delete(store.keys.member("web-0").head)
+    with Pod(redis.secret, namespace, RESONANCE_ON_UNKNOWN="Fail") as pod:
+        assert pod.restore() == 0
+        assert pod.file() == state
 
 
 def test_the_keys_of_another_cluster_are_not_touched(redis: TlsRedis, namespace: str, store: Store) -> None:
