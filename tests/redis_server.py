@@ -31,6 +31,11 @@ ACL = (
 )
 """What the agent and the operator need, and nothing else."""
 
+JSON_ACL = "+json.set"
+"""What it needs besides where the server has RedisJSON, for readable metrics as JSON; other servers know no such
+command.
+"""
+
 CLUSTER_ACL = " +cluster|slots +asking"
 """What it needs besides on a Cluster."""
 

@@ -175,6 +175,10 @@ class MemoryKeyspace:
     def _set(self, key: str, rest: list[bytes]) -> None:
         self.data[key] = rest[0]
 
+    def _metrics(self, key: str, rest: list[bytes]) -> None:
+        self._del(key, [rest[0]])
+        self.data[key] = rest[1]
+
     def _setrange(self, key: str, rest: list[bytes]) -> None:
         at, piece = int(rest[0]), rest[1]
         old = cast("bytes", self.data.get(key, b"")).ljust(at, b"\0")

@@ -52,7 +52,13 @@ class MemberKeys:
 
     @property
     def metrics(self) -> str:
+        """The readable copy: JSON where the server has it, else text."""
         return f"{self.root}:metrics"
+
+    @property
+    def exact_metrics(self) -> str:
+        """The very text of them, only where ``metrics`` is JSON."""
+        return f"{self.root}:metrics:exact"
 
     def live(self, kind: str) -> str:
         """The hash id → JSON of one kind, newest state."""

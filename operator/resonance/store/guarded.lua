@@ -7,7 +7,9 @@
 --   'items':  n                   (the list has so many items)
 --   'fields': n                   (the hash has so many fields)
 -- then for each write: number of arguments (command included), command, arguments. 'HSETNOW key field' sets the field
--- to the server's clock in ms.
+-- to the server's clock in ms. 'METRICS shown exact text' puts JSON at `shown` where the server has it, and then the very
+-- text at `exact`, because such a server alters numbers; else the text at `shown`. ' text' after the clock says that
+-- the server has no JSON for us at all.
 -- Everything is compared before anything is written, and every key must hold the type that its command needs, because a
 -- script that fails in its middle is not undone: a refused call leaves no trace.
 local function type_of(key)
@@ -63,6 +65,14 @@ while at <= #ARGV do
   known[key] = true
   at = at + tonumber(ARGV[at]) + 1
 end
+local no_json = ''
+local function show_metrics(shown, exact, text)
+  redis.call('UNLINK', shown, exact)
+  local said = redis.pcall('JSON.SET', shown, '$', text)
+  if type(said) ~= 'table' or not said.err then return redis.call('SET', exact, text) end
+  redis.call('SET', shown, text)
+  if said.err:find('Unknown') or said.err:find('NOPERM') or said.err:find('permission') then no_json = ' text' end
+end
 at = first
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -70,9 +80,11 @@ while at <= #ARGV do
   local n = tonumber(ARGV[at])
   if ARGV[at + 1] == 'HSETNOW' then
     redis.call('HSET', ARGV[at + 2], ARGV[at + 3], string.format('%.0f', now_ms))
+  elseif ARGV[at + 1] == 'METRICS' then
+    show_metrics(ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
   else
     redis.call(unpack(ARGV, at + 1, at + n))
   end
   at = at + n + 1
 end
-return string.format('%.0f', now_ms)
+return string.format('%.0f', now_ms) .. no_json

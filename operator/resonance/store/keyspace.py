@@ -64,7 +64,8 @@ Guard = HashIs | FieldIs | Exists | ListCount | FieldCount
 Write = tuple[Argument, ...]
 """One Redis command with its arguments, at most 1,000; all keys share one hash tag.
 
-``("HSETNOW", key, field)`` sets a field to the Redis clock in ms.
+``("HSETNOW", key, field)`` sets a field to the Redis clock in ms. ``("METRICS", shown, exact, text)`` puts JSON at
+``shown`` and its very text at ``exact`` where the server has RedisJSON, else the text at ``shown`` alone.
 """
 
 

@@ -73,7 +73,9 @@ def change_live(keys: MemberKeys, before: State, delta: Delta) -> LiveWrites:
 
 
 def _metrics(keys: MemberKeys, metrics: bytes | None) -> Write:
-    return ("UNLINK", keys.metrics) if metrics is None else ("SET", keys.metrics, metrics)
+    if metrics is None:
+        return ("UNLINK", keys.metrics, keys.exact_metrics)
+    return ("METRICS", keys.metrics, keys.exact_metrics, metrics)
 
 
 def _inline(keys: MemberKeys, state: State) -> Iterator[Write]:

@@ -124,15 +124,18 @@ class RedisKeyspace:
     def apply(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int | None:
         """One EVALSHA; loads the script when the server does not have it (then nothing was run)."""
         keys = sorted({guard.key for guard in guards} | {str(write[1]) for write in writes})
-        arguments = [*_encode_guards(guards), *_encode_writes(writes)]
 
         def call(server: Server) -> int | None:
+            told = writes if server.json else _as_text(writes)
+            arguments = [*_encode_guards(guards), *_encode_writes(told)]
             answer = server.client().evalsha(_SCRIPT_SHA, len(keys), *keys, *arguments)
             if answer is None:
                 return None
             server.wrote()
             self._mine.wrote = server
-            return int(answer)
+            at, _, without = answer.partition(b" ")
+            server.json = server.json and not without
+            return int(at)
 
         return self._at(keys, call)
 
@@ -243,7 +246,18 @@ def _encode_guards(guards: Sequence[Guard]) -> list[Argument]:
     return out
 
 
-def _encode_writes(writes: Sequence[Write]) -> Iterable[Argument]:
+def _as_text(writes: Sequence[Write]) -> Iterable[Write]:
+    """For a server without JSON: each try there would count as an error of its own."""
+    for write in writes:
+        if write[0] == "METRICS":
+            _, shown, exact, text = write
+            yield ("UNLINK", exact)
+            yield ("SET", shown, text)
+        else:
+            yield write
+
+
+def _encode_writes(writes: Iterable[Write]) -> Iterable[Argument]:
     for write in writes:
         yield len(write)
         yield from write

@@ -69,7 +69,9 @@ def _candidates(record: MemberRecord) -> list[Manifest]:
 def _from_live(keyspace: Keyspace, keys: MemberKeys, manifest: Manifest, max_bytes: int) -> State:
     del max_bytes
     kinds = list(manifest.counts)
-    queries: list[Query] = [*(Hash(keys.live(kind)) for kind in kinds), Text(keys.metrics)]
+    exact = keyspace.read([Text(keys.exact_metrics)]).text(0)
+    metrics = Text(keys.metrics if exact is None else keys.exact_metrics)
+    queries: list[Query] = [*(Hash(keys.live(kind)) for kind in kinds), metrics]
     found = keyspace.read(queries)
     try:
         entries = {

@@ -39,6 +39,8 @@ class Server:
     ) -> None:
         self.node = node
         self.address = node.address
+        self.json = True
+        """It may have RedisJSON: nobody has found out otherwise."""
         self._settings = settings
         self._context = context
         self._login = login if login is not None else settings.login
