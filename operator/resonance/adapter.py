@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
@@ -30,11 +31,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from resonance.codec import encode_network, encode_state
 from resonance.engine.writer import Writer
 from resonance.model.commit import Proof
+from resonance.model.durability import Durability
 from resonance.model.errors import InvalidInput, ResonanceError, StateNotUnderstood, StoreDamaged, StoreError
 from resonance.model.manifest import Manifest
 from resonance.model.naming import DEFAULT_PREFIX, MemberKeys
 from resonance.model.report import GOOD, Outcome
-from resonance.store.connection import read_settings
+from resonance.store.connection import StoreSettings, read_secret_directory, read_settings
 from resonance.store.health import Health, judge
 from resonance.store.keyspace import Keyspace
 from resonance.store.member import Member, load
@@ -58,6 +60,8 @@ class SnapshotInfo:
     state_bytes: int
     stored_bytes: int
     outcome: Outcome
+    durability: Durability = Durability.MEMORY
+    """The level that it has reached."""
 
     @property
     def changed(self) -> bool:
@@ -107,36 +111,71 @@ class _Figures:
 class ResonanceStorageAdapter:
     """Saves and restores one resonance network in a TLS Redis. Thread-safe. Use as a context manager or call ``close``.
 
-    ``url`` is ``rediss://host[:port][/database]``; ``ca`` the PEM text of the CA that signed its certificate;
-    ``prefix`` begins all keys: ``<prefix>:nodes``, ``<prefix>:snapshots``, … Raises :class:`InvalidInput` for wrong
-    settings; connects at the first call.
+    ``url`` is ``rediss://host[:port][/database]``, ``rediss+sentinel://s1,s2,s3/primary-name`` or
+    ``rediss+cluster://h1,h2``; ``ca`` the PEM text of the CA that signed the certificates; ``prefix`` begins all keys:
+    ``<prefix>:nodes``, ``<prefix>:snapshots``, … and on a Cluster has to be a hash tag: ``{resonance}``.
+    ``durability`` is what each save waits for, at most half a second: when it is not reached, the save stands in
+    memory and its outcome says so. ``password`` may be a function, asked again when a connection is made anew. Raises
+    :class:`InvalidInput` for wrong settings; connects at the first call.
     """
 
     def __init__(  # noqa: PLR0913 - each is one setting of the library
         self,
         url: str,
         *,
-        password: str,
+        password: str | Callable[[], str],
         ca: str,
         username: str | None = None,
         certificate: str | None = None,
         key: str | None = None,
         prefix: str = DEFAULT_PREFIX,
+        durability: Durability = Durability.MEMORY,
         max_bytes: int = 1 << 30,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        secret = {"url": url, "password": password, "ca.crt": ca, "username": username or ""}
+        secret = {"url": url, "ca.crt": ca, "username": username or ""}
         secret |= {"tls.crt": certificate or "", "tls.key": key or ""}
-        self._open(RedisKeyspace(read_settings(secret)), prefix, max_bytes, registry)
+
+        def settings() -> StoreSettings:
+            return read_settings({**secret, "password": password() if callable(password) else password})
+
+        self._open(RedisKeyspace(settings), prefix, max_bytes, registry, durability)
 
     @classmethod
-    def over(cls, keyspace: Keyspace, *, prefix: str = DEFAULT_PREFIX, registry: CollectorRegistry = REGISTRY) -> Self:
-        """An adapter over a keyspace that the caller made; it is closed with the adapter."""
+    def from_secret(
+        cls,
+        directory: Path,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        durability: Durability = Durability.MEMORY,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> Self:
+        """An adapter by the files of a mounted Secret (docs/redis.md), read again when a connection is made anew: a
+        changed password or certificate needs no restart.
+        """
         made = cls.__new__(cls)
-        made._open(keyspace, prefix, 1 << 30, registry)  # noqa: SLF001 - an alternative constructor
+        keyspace = RedisKeyspace(lambda: read_settings(read_secret_directory(directory)))
+        made._open(keyspace, prefix, 1 << 30, registry, durability)  # noqa: SLF001 - an alternative constructor
         return made
 
-    def _open(self, keyspace: Keyspace, prefix: str, max_bytes: int, registry: CollectorRegistry) -> None:
+    @classmethod
+    def over(
+        cls,
+        keyspace: Keyspace,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        durability: Durability = Durability.MEMORY,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> Self:
+        """An adapter over a keyspace that the caller made; it is closed with the adapter."""
+        made = cls.__new__(cls)
+        made._open(keyspace, prefix, 1 << 30, registry, durability)  # noqa: SLF001 - an alternative constructor
+        return made
+
+    def _open(
+        self, keyspace: Keyspace, prefix: str, max_bytes: int, registry: CollectorRegistry, durability: Durability
+    ) -> None:
+        self._durability = durability
         self._keyspace = keyspace
         self._member = Member(prefix, MemberKeys(prefix))
         self._max_bytes = max_bytes
@@ -185,13 +224,16 @@ class ResonanceStorageAdapter:
         outcome = Outcome.CONFLICT
         for _ in range(_CONFLICT_ATTEMPTS):
             writer.learn()
-            written = writer.commit(writer.prepare(document, proof, taken_at_ms=int(time.time() * 1000)))
+            capture = writer.prepare(document, proof, taken_at_ms=int(time.time() * 1000))
+            written = writer.commit(capture, level=self._durability)
+            if writer.loss is not None:
+                log.error("acknowledged_snapshots_lost", extra={"reason": writer.loss.message})
+                writer.loss = None
             if written.outcome in GOOD:
                 writer.settle()
                 each = written.manifest
-                return SnapshotInfo(
-                    each.id, each.seq, each.taken_at, each.state_bytes, each.stored_bytes, written.outcome
-                )
+                sizes = each.state_bytes, each.stored_bytes
+                return SnapshotInfo(each.id, each.seq, each.taken_at, *sizes, written.outcome, written.durability)
             outcome = written.outcome
             if outcome is not Outcome.CONFLICT:
                 break
@@ -358,6 +400,14 @@ class AsyncResonanceStorageAdapter:
     def __init__(self, url: str, **settings: Any) -> None:
         self._adapter = ResonanceStorageAdapter(url, **settings)
         self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_secret(cls, directory: Path, **settings: Any) -> Self:
+        """See :meth:`ResonanceStorageAdapter.from_secret`."""
+        made = cls.__new__(cls)
+        made._adapter = ResonanceStorageAdapter.from_secret(directory, **settings)  # noqa: SLF001 - an alternative constructor
+        made._task = None  # noqa: SLF001 - an alternative constructor
+        return made
 
     @classmethod
     def over(cls, keyspace: Keyspace, **settings: Any) -> Self:

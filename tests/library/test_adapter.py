@@ -1,20 +1,24 @@
 """What the library promises to an app, against a real TLS Redis."""
 
 import asyncio
+import copy
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from resonance.adapter import AsyncResonanceStorageAdapter, NotSaved, ResonanceStorageAdapter
-from resonance.model.errors import InvalidInput, StateNotUnderstood, StoreUnreachable
+from resonance.model.durability import Durability
+from resonance.model.errors import InvalidInput, StateNotUnderstood, StoreError, StoreRefused, StoreUnreachable
 from resonance.model.report import Outcome
+from resonance.testing import MemoryKeyspace
 from tests.apps.process import eventually
 from tests.redis_server import TlsRedis
 
@@ -47,6 +51,48 @@ def adapter(server: TlsRedis, registry: CollectorRegistry | None = None) -> Reso
     return ResonanceStorageAdapter(
         server.secret["url"], **settings(server), registry=registry if registry is not None else CollectorRegistry()
     )
+
+
+def test_a_level_is_asked_for_and_what_was_reached_is_said(server: TlsRedis) -> None:
+    registry = CollectorRegistry()
+    url, level = server.secret["url"], Durability.REPLICA
+    with ResonanceStorageAdapter(url, **settings(server), durability=level, registry=registry) as alone:
+        saved = alone.save_snapshot(NETWORK)
+    assert (saved.outcome, saved.durability) == (Outcome.SAVED_UNREPLICATED, Durability.MEMORY)
+
+
+def test_a_store_that_went_back_is_logged_and_saved_anew(caplog: pytest.LogCaptureFixture) -> None:
+    keyspace = MemoryKeyspace()
+    with ResonanceStorageAdapter.over(keyspace, registry=CollectorRegistry()) as by:
+        by.save_snapshot(NETWORK)
+        lagging = copy.deepcopy(keyspace.data)
+        lost = by.save_snapshot({**NETWORK, "metrics": {"tick": 2}})
+        keyspace.data = lagging
+        assert by.save_snapshot({**NETWORK, "metrics": {"tick": 3}}).outcome is Outcome.SAVED
+        logged = [each for each in caplog.records if each.message == "acknowledged_snapshots_lost"]
+        assert [lost.id in vars(each)["reason"] for each in logged] == [True]
+        assert by.restore_snapshot() == {**NETWORK, "metrics": {"tick": 3}}
+
+
+def test_a_mounted_secret_that_changed_is_used_without_a_restart(tmp_path: Path) -> None:
+    with TlsRedis() as own:
+
+        def mount(secret: Mapping[str, str]) -> None:
+            for name, text in secret.items():
+                (tmp_path / name).write_text(text)
+
+        mount(own.secret)
+        with ResonanceStorageAdapter.from_secret(tmp_path, registry=CollectorRegistry()) as by:
+            by.save_snapshot(NETWORK)
+            own.admin().acl_setuser("resonance", enabled=True, reset_passwords=True, passwords=["+new"])
+            own.admin().client_kill_filter(_type="normal", skipme=True)
+            with pytest.raises(StoreError):
+                by.save_snapshot({"nodes": {}})
+            (tmp_path / "ca.crt").unlink()  # half-way through the change
+            with pytest.raises(StoreRefused, match=r"ca\.crt"):
+                by.save_snapshot({"nodes": {}})
+            mount({**own.secret, "password": "new"})
+            assert by.save_snapshot({"nodes": {}}).outcome is Outcome.SAVED
 
 
 def test_a_restored_process_goes_on_where_the_saved_one_was(server: TlsRedis) -> None:

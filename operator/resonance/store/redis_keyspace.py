@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis
 
 from resonance.model.durability import Durability
-from resonance.model.errors import StoreBusy, StoreDamaged, StoreError
+from resonance.model.errors import InvalidInput, StoreBusy, StoreDamaged, StoreError, StoreRefused
 from resonance.store.connection import DELETE_IT, GUARDED_SCRIPT, PIECE_BYTES, StoreSettings, translate, trust
 from resonance.store.health import worst
 from resonance.store.keyspace import (
@@ -62,14 +62,20 @@ class RedisKeyspace:
         """The servers by the settings as they are now, if anything went wrong since."""
         if self._doubted:
             with self._lock:
-                self._doubted = False
-                settings = self._settings()
-                if settings != self._now:
-                    trusted = trust(settings)
-                    before, self._servers = self._servers, open_servers(settings, trusted)
-                    self._now, self.address, self.trusted = settings, settings.address, trusted
-                    before.close()
+                self._reread()
         return self._servers
+
+    def _reread(self) -> None:
+        try:
+            settings = self._settings()
+        except (InvalidInput, OSError) as error:
+            raise StoreRefused(f"Redis at {self.address} cannot be asked: {error}") from error
+        if settings != self._now:
+            trusted = trust(settings)
+            before, self._servers = self._servers, open_servers(settings, trusted)
+            self._now, self.address, self.trusted = settings, settings.address, trusted
+            before.close()
+        self._doubted = False
 
     def _at(self, keys: Sequence[str], call: Callable[[Server], T]) -> T:
         """Call the server of these keys; follow where it sends us and load the script it lacks: then it did nothing."""
