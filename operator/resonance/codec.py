@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import orjson
@@ -29,10 +30,7 @@ def parse_state(document: bytes) -> State:
     Raises :class:`StateNotUnderstood` naming the place: not UTF-8, not JSON, NaN, duplicate kinds or ids, a kind that
     is not an object of objects, a reserved name.
     """
-    try:
-        document.decode()
-    except UnicodeDecodeError as error:
-        raise StateNotUnderstood(f"byte {error.start}", "the export is not UTF-8. Encode it as UTF-8 JSON.") from None
+    _refuse_other_encodings(document, "the export")
     top = _slices(document, "the export")
     kinds: dict[str, Entries] = {}
     metrics: bytes | None = None
@@ -54,14 +52,36 @@ def parse_state(document: bytes) -> State:
     return State(kinds, metrics)
 
 
+def _refuse_other_encodings(document: bytes, what: str) -> None:
+    try:
+        document.decode()
+    except UnicodeDecodeError as error:
+        raise StateNotUnderstood(f"byte {error.start}", f"{what} is not UTF-8. Encode it as UTF-8 JSON.") from None
+
+
 def kinds_in_order(document: bytes) -> list[str]:
     """The names at the top of a document that has been parsed, ``metrics`` among them."""
     return list(_slices(document, "the export"))
 
 
-def _slices(document: bytes | msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
+def decode_object(document: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of one JSON object, each as its own bytes. Raises what the decoder raises, and ``RecursionError``.
+
+    How deep the decoder can go depends on how deep its caller stands. A stack of its own has more room than any caller
+    left, so that what was once read for a snapshot can be read at its restore.
+    """
     try:
         return _object.decode(document)
+    except RecursionError:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_object.decode, document).result()
+
+
+def _slices(document: bytes | msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
+    try:
+        return decode_object(document)
+    except RecursionError:
+        raise StateNotUnderstood(where, "it is nested too deeply; some 900 levels can be read.") from None
     except msgspec.ValidationError:
         raise StateNotUnderstood(
             where, "it must be a JSON object. See the app's contract in docs/contract.md."
@@ -95,7 +115,10 @@ def _check_objects(kind: str, entries: Entries) -> None:
 
 def _refuse_duplicates(document: bytes) -> None:
     """The slow path for documents with white space or escaped keys: the first repeated kind or id."""
-    top: list[tuple[str, object]] = json.loads(document, object_pairs_hook=list)
+    try:
+        top: list[tuple[str, object]] = json.loads(document, object_pairs_hook=list)
+    except RecursionError:
+        raise StateNotUnderstood("the export", "it is nested too deeply; some 900 levels can be read.") from None
     _refuse_twice("the export", [key for key, _ in top])
     for kind, entries in top:
         if kind != METRICS and isinstance(entries, list):
@@ -118,8 +141,14 @@ def encode_state(state: State) -> bytes:
 
 
 def encode_network(network: Mapping[str, object]) -> bytes:
-    """A state made of Python objects as a document. Raises :class:`StateNotUnderstood` for NaN and Infinity."""
-    document = orjson.dumps(network)
+    """A state made of Python objects as a document.
+
+    Raises :class:`StateNotUnderstood` for NaN, Infinity and what JSON cannot say (keys that are no strings, sets, …).
+    """
+    try:
+        document = orjson.dumps(network)
+    except TypeError as error:
+        raise StateNotUnderstood("state", f"it cannot be written as JSON: {error}.") from None
     if b"null" in document:
         _refuse_nan(network, "state")
     return document
@@ -144,9 +173,15 @@ def encode_restore_file(state: State, snapshot: Mapping[str, object]) -> bytes:
 
 def decode_restore_file(document: bytes) -> tuple[State, dict[str, object]]:
     """The state and the ``snapshot`` of a restore file. Raises :class:`StateNotUnderstood`."""
+    _refuse_other_encodings(document, "the restore file")
     top = _slices(document, "restore file")
     raw = top.pop("snapshot", None)
-    snapshot = orjson.loads(bytes(raw)) if raw is not None else {}
+    try:
+        snapshot: object = orjson.loads(bytes(raw)) if raw is not None else {}
+    except orjson.JSONDecodeError:
+        snapshot = None
+    if not isinstance(snapshot, dict):
+        raise StateNotUnderstood("restore file, snapshot", "it must be a JSON object.")
     body = b"{" + b",".join(orjson.dumps(key) + b":" + bytes(value) for key, value in top.items()) + b"}"
     return parse_state(body), snapshot
 

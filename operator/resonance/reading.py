@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import orjson
 
-from resonance.codec import kinds_in_order, parse_state
+from resonance.codec import decode_object, kinds_in_order, parse_state
 from resonance.model.state import METRICS, State
 
 _BLOCK = 16
@@ -158,11 +159,14 @@ def _entry(document: bytes, at: int, following: bytes) -> bytes | None:
         if end < 0:
             return None
         candidate = document[at:end]
-        try:
-            if isinstance(orjson.loads(candidate), dict) and candidate[:1] == b"{" and candidate[-1:] == b"}":
-                return candidate
-        except orjson.JSONDecodeError:
+        if candidate[:1] != b"{" or candidate[-1:] != b"}":
             continue
+        try:
+            candidate.decode()
+            decode_object(candidate)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        return candidate
     return None
 
 

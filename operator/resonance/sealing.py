@@ -12,9 +12,11 @@ proof over that and all that follows; the compressed index; the compressed value
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import NotRequired, TypedDict
 
+import msgspec
 import orjson
 import zstandard
 
@@ -34,6 +36,16 @@ _SLACK = 4096
 """Room beyond maxBytes for what an index adds around small states."""
 
 
+class _Index(TypedDict):
+    """What a delta says of its values. ``metrics`` is the size of the object afterwards, there only if it changed."""
+
+    changed: dict[str, list[str]]
+    lengths: list[int]
+    removed: dict[str, list[str]]
+    kinds: list[str]
+    metrics: NotRequired[int | None]
+
+
 def seal_base(state: State) -> bytes:
     """A whole state as one blob."""
     return seal_document(encode_state(state))
@@ -47,7 +59,7 @@ def seal_document(document: bytes) -> bytes:
 def seal_delta(before: State, delta: Delta) -> bytes:
     """The changes since ``before`` as one blob."""
     values = [raw for entries in delta.changed.values() for raw in entries.values()]
-    index: dict[str, object] = {
+    index: _Index = {
         "changed": {kind: list(entries) for kind, entries in delta.changed.items()},
         "lengths": [len(raw) for raw in values],
         "removed": {kind: list(ids) for kind, ids in delta.removed.items()},
@@ -62,14 +74,12 @@ def seal_delta(before: State, delta: Delta) -> bytes:
     return _seal(_DELTA, zstandard.compress(head, _LEVEL), body, packer.compress(body), len(head))
 
 
-def _dictionary(before: State, index: Mapping[str, object]) -> zstandard.ZstdCompressionDict | None:
+def _dictionary(before: State, index: _Index) -> zstandard.ZstdCompressionDict | None:
     """The old values of what changes, in the order of the index; None where there are none."""
-    changed = index["changed"]
     parts: list[bytes] = []
-    if isinstance(changed, dict):
-        for kind, ids in changed.items():
-            old = before.kinds.get(kind, {})
-            parts += [old[key] for key in ids if key in old]
+    for kind, ids in index["changed"].items():
+        old = before.kinds.get(kind, {})
+        parts += [old[key] for key in ids if key in old]
     if "metrics" in index and before.metrics is not None:
         parts.append(before.metrics)
     text = b"".join(parts)[:_DICTIONARY_BYTES]
@@ -105,7 +115,7 @@ def open_delta(blob: bytes | None, where: str, max_bytes: int, before: State) ->
     """The changes in a delta blob, which follow on ``before``. Raises :class:`StoreDamaged` naming ``where``."""
     opened = _Opened(_DELTA, blob, where, max_bytes)
     try:
-        index = orjson.loads(opened.index())
+        index = msgspec.json.decode(opened.index(), type=_Index)
         body = opened.body(_dictionary(before, index))
         lengths = iter(index["lengths"])
         at = 0
@@ -119,7 +129,7 @@ def open_delta(blob: bytes | None, where: str, max_bytes: int, before: State) ->
         removed = {kind: tuple(ids) for kind, ids in index["removed"].items()}
         metrics = body[at:] if index.get("metrics") is not None else None
         return Delta(changed, removed, tuple(index["kinds"]), metrics, "metrics" in index)
-    except (ValueError, KeyError, AttributeError, TypeError, StopIteration) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError, StopIteration) as error:
         raise StoreDamaged(f"{where}: not a delta ({type(error).__name__})") from error
 
 
