@@ -107,6 +107,7 @@ def read_secret_directory(directory: Path) -> dict[str, str]:
 def trust(settings: StoreSettings) -> ssl.SSLContext:
     """A context that trusts the given CA alone. Raises :class:`StoreRefused` when a certificate cannot be read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = TellingSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=settings.ca)
@@ -129,6 +130,23 @@ class Births:
         self.count = 0
 
 
+class TellingSocket(ssl.SSLSocket):
+    """A TLS 1.3 server refuses a missing client certificate after the handshake: a send may meet the closed connection
+    before the reason, which still waits to be read, has been seen.
+    """
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send, or raise why the server has closed the connection."""
+        try:
+            super().sendall(data, flags)
+        except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError) as closed:
+            try:
+                self.recv(1)
+            except ssl.SSLEOFError:
+                raise closed from None
+            raise
+
+
 class TrustedConnection(redis.SSLConnection):
     """redis-py's TLS connection with the context made above instead of one that also trusts the system's CAs."""
 
@@ -145,6 +163,35 @@ class TrustedConnection(redis.SSLConnection):
             if _speaks_plain_text(self.host, self.port):
                 raise PlainTextServer from None
             raise
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        try:
+            super().on_connect_check_health(check_health)
+        except redis.ConnectionError as error:
+            hung_up = type(error) is redis.ConnectionError  # its children are answers
+            alert = _alert_of(self.host, self.port, self._context) if hung_up else None
+            if alert is not None:
+                raise redis.ConnectionError(str(alert)) from alert
+            raise
+
+
+def _alert_of(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLError | None:
+    """Why a server hangs up after the handshake. It says so once, and a greeting that meets the closed door misses it;
+    who sends nothing hears it.
+    """
+    try:
+        with (
+            socket.create_connection((host, port), timeout=1) as plain,
+            context.wrap_socket(plain, server_hostname=host) as probe,
+        ):
+            probe.recv(1)
+    except ssl.SSLEOFError:
+        return None
+    except ssl.SSLError as error:
+        return error
+    except OSError:
+        return None
+    return None
 
 
 class PlainTextServer(OSError):
