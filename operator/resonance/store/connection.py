@@ -107,7 +107,6 @@ def read_secret_directory(directory: Path) -> dict[str, str]:
 def trust(settings: StoreSettings) -> ssl.SSLContext:
     """A context that trusts the given CA alone. Raises :class:`StoreRefused` when a certificate cannot be read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = TellingSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=settings.ca)
@@ -128,23 +127,6 @@ class Births:
 
     def __init__(self) -> None:
         self.count = 0
-
-
-class TellingSocket(ssl.SSLSocket):
-    """A TLS 1.3 server refuses a missing client certificate after the handshake: a send may meet the closed connection
-    before the reason, which still waits to be read, has been seen.
-    """
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send, or raise why the server has closed the connection."""
-        try:
-            super().sendall(data, flags)
-        except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError) as closed:
-            try:
-                self.recv(1)
-            except ssl.SSLEOFError:
-                raise closed from None
-            raise
 
 
 class TrustedConnection(redis.SSLConnection):
