@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import redis
 import trustme
@@ -25,7 +25,7 @@ from resonance.store.connection import StoreSettings, read_settings
 from tests.redis_server import ACL, CLUSTER_ACL, NOBODY, SENTINEL_ACL, free_port, require_redis_server
 
 T = TypeVar("T")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def eventually(found: Callable[[], T | None]) -> T:
@@ -106,7 +106,12 @@ class Process:
         with (self.folder / "log").open("ab") as log:
             command = [require_redis_server(), str(path), "--tls-port", str(self.port), *self._arguments]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        eventually(self.admin().ping)
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"redis-server ended:\n{(self.folder / 'log').read_text()[-2000:]}")
+        return bool(self.admin().ping())
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is None:
@@ -160,11 +165,19 @@ class Place:
     def start(self) -> None:
         raise NotImplementedError
 
-    def __enter__(self: T) -> T:
-        self.start()  # type: ignore[attr-defined]
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process and forget what they wrote."""
         for each in self.processes:
             with contextlib.suppress(OSError):
                 each.close()
@@ -222,8 +235,8 @@ class TlsSentinel(Place):
                 f"sentinel monitor {self.NAME} 127.0.0.1 {self.data[0].port} 2",
                 f"sentinel auth-user {self.NAME} admin",
                 f"sentinel auth-pass {self.NAME} {peer}",
-                f"sentinel down-after-milliseconds {self.NAME} 500",
-                f"sentinel failover-timeout {self.NAME} 2000",
+                f"sentinel down-after-milliseconds {self.NAME} 1000",
+                f"sentinel failover-timeout {self.NAME} 10000",
             ],
         )
 
