@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import utf_8_decode
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ from resonance.model.naming import KIND_NAME, RESERVED_KINDS
 from resonance.model.state import METRICS, Entries, State
 
 _BRACE = ord("{")
+_PIECE = 1 << 20
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -53,10 +55,15 @@ def parse_state(document: bytes) -> State:
 
 
 def _refuse_other_encodings(document: bytes, what: str) -> None:
-    try:
-        document.decode()
-    except UnicodeDecodeError as error:
-        raise StateNotUnderstood(f"byte {error.start}", f"{what} is not UTF-8. Encode it as UTF-8 JSON.") from None
+    """In pieces: the text of a large document is never needed as a whole, and takes up to four times its bytes."""
+    at, view = 0, memoryview(document)
+    while at < len(document) and not (at == 0 and document.isascii()):
+        piece = view[at : at + _PIECE]
+        try:
+            at += utf_8_decode(piece, "strict", at + len(piece) == len(document))[1]
+        except UnicodeDecodeError as error:
+            where = f"byte {at + error.start}"
+            raise StateNotUnderstood(where, f"{what} is not UTF-8. Encode it as UTF-8 JSON.") from None
 
 
 def kinds_in_order(document: bytes) -> list[str]:
@@ -168,7 +175,15 @@ def _refuse_nan(value: object, where: str) -> None:
 
 def encode_restore_file(state: State, snapshot: Mapping[str, object]) -> bytes:
     """What ``$RESONANCE_RESTORE_FILE`` holds: the state plus ``"snapshot"``."""
-    return b"{" + b",".join([*_members(state), b'"snapshot":' + orjson.dumps(dict(snapshot))]) + b"}"
+    return b"".join(restore_file_parts(state, snapshot))
+
+
+def restore_file_parts(state: State, snapshot: Mapping[str, object]) -> tuple[bytes | memoryview, ...]:
+    """The same in parts, one after the other, without a copy of the document that a state came as."""
+    last = b'"snapshot":' + orjson.dumps(dict(snapshot)) + b"}"
+    if state.document is None:
+        return (b"{", b",".join([*_members(state), last]))
+    return (memoryview(state.document)[:-1], b"," if len(state.document) > 2 else b"", last)
 
 
 def decode_restore_file(document: bytes) -> tuple[State, dict[str, object]]:

@@ -20,6 +20,8 @@ from resonance.model.state import METRICS, State
 
 _BLOCK = 16
 """Entries that are compared at once; a block with a difference costs so many single comparisons."""
+LARGE = 16 << 20
+"""A document that is not kept until the next one comes, although comparing with it is a little quicker."""
 _CANDIDATES = 8
 """How often an entry may contain the text that ends it before the whole document is parsed instead."""
 
@@ -39,11 +41,13 @@ class Layout:
 class Reading:
     """A state and the document that it came as; its layout is made when the next document comes.
 
+    Without the document (:func:`lightened`) each entry is compared with its own bytes.
+
     ``entries[i]`` are the bytes at ``layout.places[i]``; ``marks`` is where each block of entries begins, and the end.
     """
 
     state: State
-    document: bytes
+    document: bytes | None
     layout: Layout | None
     entries: Sequence[bytes]
     marks: Sequence[int]
@@ -54,7 +58,7 @@ def read(document: bytes, before: Reading | None) -> Reading:
 
     Raises :class:`StateNotUnderstood` as :func:`resonance.codec.parse_state` does.
     """
-    if before is not None and before.state.document is not None:
+    if before is not None and (before.layout is not None or before.state.document is not None):
         known = _laid_out(before)
         again = _walk(document, known, known.layout) if known.layout is not None else None
         if again is not None:
@@ -62,9 +66,17 @@ def read(document: bytes, before: Reading | None) -> Reading:
     return Reading(parse_state(document), document, None, (), ())
 
 
+def lightened(reading: Reading) -> Reading:
+    """The same for keeping until the next document comes: of a large one the entries are enough, and half of it."""
+    if reading.document is None or len(reading.document) <= LARGE:
+        return reading
+    known = _laid_out(reading) if reading.state.document is not None else reading
+    return replace(known, state=replace(known.state, document=None), document=None)
+
+
 def _laid_out(reading: Reading) -> Reading:
     """The same reading with its layout; without one if the document is not what its parts say."""
-    if reading.layout is not None:
+    if reading.layout is not None or reading.document is None:
         return reading
     layout, entries = _lay_out(reading.state)
     marks = _marks(layout, entries)
@@ -117,7 +129,7 @@ def _walk(document: bytes, before: Reading, layout: Layout) -> Reading | None:
     for block, start in enumerate(range(0, len(layout.places), _BLOCK)):
         new_marks.append(at)
         begin, end = marks[block], marks[block + 1]
-        if document[at : at + end - begin] == old[begin:end]:
+        if old is not None and document[at : at + end - begin] == old[begin:end]:
             at += end - begin
             continue
         after = _walk_block(

@@ -15,7 +15,7 @@ import ssl
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from resonance.model.commit import Proof
@@ -131,22 +131,29 @@ class HttpSource:
         return Export(self._body(answer), _proof(answer), answer.getheader("ETag"), self._connections)
 
     def _body(self, answer: http.client.HTTPResponse) -> bytes:
-        out = bytearray()
-        limit = self._max_bytes
-        if answer.length is not None and answer.length > limit:
+        if answer.length is None:
+            out = self._pieces(answer)
+        elif answer.length > self._max_bytes:
             self._too_large(answer.length)
-        while piece := answer.read(_PIECE):
-            out += piece
-            if len(out) > limit:
-                self._too_large(len(out))
+        else:  # at once: the only copy that there is
+            out = answer.read(answer.length)
         if self._late:
             raise http.client.HTTPException("late")
         if answer.length:
             self.close()
             raise CaptureFailed(f"GET {self.url}: the answer was cut {answer.length} bytes early.")
+        return out
+
+    def _pieces(self, answer: http.client.HTTPResponse) -> bytes:
+        """A body that does not say how long it is."""
+        out = bytearray()
+        while piece := answer.read(_PIECE):
+            out += piece
+            if len(out) > self._max_bytes:
+                self._too_large(len(out))
         return bytes(out)
 
-    def _too_large(self, size: int) -> None:
+    def _too_large(self, size: int) -> NoReturn:
         self.close()
         remedy = "raise spec.source.http.maxBytes or export less"
         raise StateTooLarge(f"GET {self.url}: {size} bytes or more, maxBytes is {self._max_bytes}; {remedy}.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,16 +93,16 @@ class Tmpfs:
         self._final = directory / "final.json"
         self._log = log
 
-    def write(self, document: bytes) -> None:
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Replace the restore file. Logs when it can't be written: the commit must go on."""
         try:
-            _replace(self._restore, document)
+            _replace(self._restore, parts)
         except OSError as error:
-            self._log.error("restore_file_not_written", reason=error.strerror, bytes=len(document))
+            self._log.error("restore_file_not_written", reason=error.strerror, bytes=sum(map(len, parts)))
 
     def give(self, document: bytes) -> None:
         """Replace the restore file before the app starts. Raises OSError."""
-        _replace(self._restore, document)
+        _replace(self._restore, [document])
 
     def remove(self) -> None:
         """Leave no restore file."""
@@ -130,7 +131,7 @@ class Tmpfs:
 
     def claim(self, claimed: Claimed) -> None:
         """Replace the claim. Raises OSError."""
-        _replace(self._claim, claimed.to_json().encode())
+        _replace(self._claim, [claimed.to_json().encode()])
 
     def final_mark(self) -> Mark | None:
         """Which final file is there, None when there is none."""
@@ -150,11 +151,11 @@ class Tmpfs:
         return document if len(document) <= max_bytes else None
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         with beside.open("wb") as file:
-            file.write(content)
+            file.writelines(parts)
         beside.chmod(0o644)
         beside.replace(path)
     except OSError:

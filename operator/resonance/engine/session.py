@@ -13,11 +13,11 @@ anew, which the store grants only to a pod that the operator lists. One thread a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from resonance.codec import encode_restore_file
+from resonance.codec import restore_file_parts
 from resonance.engine.starting import snapshot_of
 from resonance.engine.writer import Capture, Writer, Written
 from resonance.model.claim import Claimant, Phase, SlotRecord, Wait
@@ -44,7 +44,7 @@ _CONFLICT_ATTEMPTS = 3
 class RestoreFile(Protocol):
     """Where the newest good capture is kept for a container that restarts in place."""
 
-    def write(self, document: bytes) -> None:
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Replace the file as a whole: a reader sees the old or the new one."""
 
 
@@ -191,6 +191,7 @@ class Session:
         """Bring the readable copy up to date after the acknowledgement; what fails now is done at the next turn."""
         if self._writer is None or self.report.outcome not in GOOD:
             return
+        self._pending = self._pending.lightened() if self._pending is not None else None
         try:
             self._writer.settle()
         except StoreError:
@@ -269,7 +270,7 @@ class Session:
         self._pending = capture
         if not capture.suspect and self._file is not None:
             manifest = replace(capture.draft, epoch=writer.epoch)
-            self._file.write(encode_restore_file(capture.change.after, snapshot_of(manifest)))
+            self._file.write(restore_file_parts(capture.change.after, snapshot_of(manifest)))
             writer.filed(capture)
         return capture
 

@@ -21,7 +21,7 @@ from resonance.model.loss import Loss, lost
 from resonance.model.manifest import Manifest, MemberRecord
 from resonance.model.report import Outcome
 from resonance.model.retention import DEFAULT, Retention
-from resonance.reading import Reading, read
+from resonance.reading import LARGE, Reading, lightened, read
 from resonance.sealing import seal_document
 from resonance.store.aside import keep_superseded, keep_suspect
 from resonance.store.commit import Base, Change, Offer, Refused, change_from, commit, settle
@@ -46,6 +46,13 @@ class Capture:
     @property
     def id(self) -> str:
         return self.draft.id
+
+    def lightened(self) -> Capture:
+        """The same for keeping after it was saved: without the state before, and without a large document."""
+        after = self.change.after
+        if after.document is not None and len(after.document) > LARGE:
+            after = replace(after, document=None)
+        return replace(self, change=Change(after, self.change.digest, None, None))
 
     def repeated_by(self, later: Capture) -> bool:
         """True when ``later`` is the same state of the same process: then this capture still stands for it."""
@@ -241,6 +248,8 @@ class Writer:
 
     def settle(self) -> None:
         """Let the readable hashes show the head that this writer committed. Raises store errors; safe to leave out."""
+        if self._reading is not None:
+            self._reading = lightened(self._reading)
         if self._seen is not None and self._base is not None:
             self._seen = settle(self._keyspace, self.member, self._seen, self._base.state)
 
