@@ -7,7 +7,6 @@ are those that ``docs/redis.md`` tells people to give.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import secrets
 import shutil
@@ -23,6 +22,7 @@ import redis
 import trustme
 
 from resonance.store.connection import StoreSettings, read_settings
+from tests.programs import require
 
 ACL = (
     "resetchannels ~{prefix}* -@all +ping +auth +hello +client|setname +info +time +wait"
@@ -62,17 +62,8 @@ def free_port() -> int:
 
 
 def require_redis_server() -> str:
-    """The path of ``redis-server``; installed with apt-get where that is possible, else an error that says so."""
-    found = shutil.which("redis-server")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"]
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        found = shutil.which("redis-server")
-    if found is None:
-        raise RuntimeError("redis-server is missing: install it (Debian and Ubuntu: apt-get install redis-server)")
-    return found
+    """The path of ``redis-server``, installed where that is possible."""
+    return require("redis-server", "redis-server")
 
 
 class TlsRedis:

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 from tests.apps import network
 from tests.bench.row import Row, at_most, faster
+from tests.programs import require
 from tests.redis_server import TlsRedis
 
 from resonance.codec import encode_state
@@ -62,7 +63,9 @@ class Peer:
 
     def __init__(self, server: TlsRedis) -> None:
         if not (PEER / "node_modules").is_dir():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=PEER, check=True)
+            subprocess.run(
+                [require("npm", "nodejs", "npm"), "ci", "--no-audit", "--no-fund", "--silent"], cwd=PEER, check=True
+            )
         environment = {**os.environ, "PORT": str(server.port), "USERNAME_": "resonance", "PASSWORD": server.password}
         environment["CA"] = str(server.folder / "ca.crt")
         self._process = subprocess.Popen(
@@ -294,8 +297,7 @@ def _process_that_pings(server: TlsRedis) -> Callable[[], float]:
 
 def against_restic(here: Bench) -> list[Row]:
     """``restic backup --stdin`` of the same JSON: time of a save with 1 % changed, and growth per save."""
-    if shutil.which("restic") is None:
-        return []
+    restic = require("restic", "restic")
     here.forget()
     one = Network(NODES)
     writer = here.writer()
@@ -312,8 +314,8 @@ def against_restic(here: Bench) -> list[Row]:
             "RESTIC_REPOSITORY": folder,
             "RESTIC_CACHE_DIR": folder + "-c",
         }
-        words = ["restic", "backup", "--quiet", "--stdin", "--stdin-filename", "state.json"]
-        subprocess.run(["restic", "init", "--quiet"], env=environment, check=True)
+        words = [restic, "backup", "--quiet", "--stdin", "--stdin-filename", "state.json"]
+        subprocess.run([restic, "init", "--quiet"], env=environment, check=True)
         subprocess.run(words, env=environment, check=True, input=one.document)
         for _ in range(5):
             one.tick()

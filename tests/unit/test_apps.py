@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +14,21 @@ from typing import Any
 import pytest
 from tests.apps.network import State, changing, founded, sine, step
 from tests.apps.process import NODE_NETWORK, PYTHON_NETWORK, App, eventually, free_port
+from tests.programs import require, require_go
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is missing")
-needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="Go is missing")
 LANGUAGES = [
     pytest.param(PYTHON_NETWORK, id="python"),
-    pytest.param(NODE_NETWORK, id="node", marks=needs_node),
+    pytest.param(NODE_NETWORK, id="node"),
 ]
 
 Start = Callable[..., App]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _node() -> None:
+    """Node.js is there; a fresh machine gets it."""
+    require("node", "nodejs")
 
 
 @pytest.fixture(params=LANGUAGES)
@@ -96,7 +100,6 @@ def test_every_node_gets_its_turn() -> None:
     assert {place for tick in range(100) for place in changing(1000, 1, tick)} == set(range(1000))
 
 
-@needs_node
 @pytest.mark.parametrize("percent", [2.5, 100])
 def test_both_languages_take_the_same_steps_to_the_last_bit(tmp_path: Path, percent: float) -> None:
     state = founded(200, 4_000_000_000, percent, 300)
@@ -287,15 +290,15 @@ def test_a_network_eats_real_memory(start: Start) -> None:
 @pytest.fixture(
     params=[
         "app.py",
-        pytest.param("app.mjs", marks=needs_node),
-        pytest.param("app.go", marks=needs_go),
+        "app.mjs",
+        "app.go",
     ]
 )
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Sequence[str]:
     """The command that runs an example; the Go one is compiled."""
     file = EXAMPLES / request.param
     if file.suffix == ".go":
-        subprocess.run(["go", "build", "-o", tmp_path / "app", file], check=True)
+        subprocess.run([require_go(), "build", "-o", tmp_path / "app", file], check=True)
         return [str(tmp_path / "app")]
     return [PYTHON_NETWORK[0] if file.suffix == ".py" else NODE_NETWORK[0], str(file)]
 
