@@ -52,7 +52,7 @@ class Capture:
         after = self.change.after
         if after.document is not None and len(after.document) > LARGE:
             after = replace(after, document=None)
-        return replace(self, change=Change(after, self.change.digest, None, None))
+        return replace(self, change=Change(after, self.change.digest, None, None, self.change.size))
 
     def repeated_by(self, later: Capture) -> bool:
         """True when ``later`` is the same state of the same process: then this capture still stands for it."""

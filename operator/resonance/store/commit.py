@@ -43,6 +43,8 @@ class Change:
     digest: str
     base: Base | None
     delta: Delta | None
+    size: int
+    """``after.size()``, which costs the size and is asked for more than once."""
     packed: Future[bytes] | None = field(default=None, compare=False)
     """The whole state as a blob, being sealed in another thread since the capture began; None: seal it when needed."""
 
@@ -68,9 +70,9 @@ class Refused:
 def change_from(base: Base | None, after: State) -> Change:
     """What a capture changes; computes the digest at the cost of the change where the one before is known."""
     if base is None:
-        return Change(after, digest(after), None, None)
+        return Change(after, digest(after), None, None, after.size())
     delta = diff(base.state, after)
-    return Change(after, advance(base.digest, base.state, delta), base, delta)
+    return Change(after, advance(base.digest, base.state, delta), base, delta, after.size())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def _staged(attempt: _Attempt) -> _Plan:
     """
     change, keys = attempt.offer.change, attempt.member.keys
     head = attempt.seen.record.head
-    small = change.after.size() <= INLINE_BYTES
+    small = change.size <= INLINE_BYTES
     if head is not None and change.base is not None and change.delta is not None and _fits(attempt, head):
         onto = None if needs_base(head.manifest) else head.manifest
         blob = _Blob(_base(change) if onto is None else seal_delta(change.base.state, change.delta), onto)
@@ -181,7 +183,7 @@ def _fits(attempt: _Attempt, head: Head) -> bool:
         return False
     size = change.delta.size()
     same = head.manifest.digest == change.base.digest
-    return same and size <= DELTA_BYTES and size * 2 <= max(change.after.size(), 4096)
+    return same and size <= DELTA_BYTES and size * 2 <= max(change.size, 4096)
 
 
 def _plan(attempt: _Attempt, live: LiveWrites | None, blob: _Blob) -> _Plan:
@@ -269,7 +271,7 @@ def _manifest(attempt: _Attempt, blob: _Blob) -> Manifest:
         proof=proof_of(blob.sealed),
         base_bytes=onto.base_bytes if onto is not None else size,
         deltas_bytes=onto.deltas_bytes + size if onto is not None else 0,
-        state_bytes=offer.change.after.size(),
+        state_bytes=offer.change.size,
     )
 
 
