@@ -68,7 +68,6 @@ class Written:
     outcome: Outcome
     manifest: Manifest
     evicted_tips: tuple[Manifest, ...] = ()
-    tipped: bool = False
     durability: Durability = Durability.MEMORY
     """The level reached."""
 
@@ -238,7 +237,7 @@ class Writer:
             return self._after_refusal(capture, result.why, level)
         self._stands(capture, result.manifest)
         self._seen, reached = confirm(self._keyspace, self.member, result.seen, level)
-        return Written(_outcome(level, reached), result.manifest, result.evicted_tips, result.tipped, reached)
+        return Written(_outcome(level, reached), result.manifest, result.evicted_tips, reached)
 
     def _stands(self, capture: Capture, manifest: Manifest) -> None:
         """The capture is the member's head, as ``manifest``."""

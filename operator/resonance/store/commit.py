@@ -56,7 +56,6 @@ class Saved:
     seen: Seen
     manifest: Manifest
     evicted_tips: tuple[Manifest, ...]
-    tipped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def commit(keyspace: Keyspace, member: Member, seen: Seen, offer: Offer) -> Save
             _refuse_beginning(seen.record, offer.request)
             plan = _staged(_Attempt(keyspace, member, seen, decision, offer))
             if keyspace.apply(plan.guards, plan.writes) is not None:
-                return Saved(plan.after, plan.manifest, plan.appended.evicted_tips, decision.tip)
+                return Saved(plan.after, plan.manifest, plan.appended.evicted_tips)
         elif fresh:
             return Refused(decision.why, seen)
         known, seen, fresh = seen, load(keyspace, member), True
